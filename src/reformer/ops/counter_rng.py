@@ -1,0 +1,93 @@
+"""Counter-based random bits: every draw is a pure function of a seed and of coordinates.
+
+Nothing here has a state, so a recomputed forward pass, another tiling, another chunk length or another
+implementation draws exactly the same bits. The mixing function is the 32-bit finaliser of MurmurHash3
+(Appleby, public domain), applied once per coordinate and once per pair; all arithmetic wraps modulo 2**32 and is
+done in int32, where torch, C++ and Triton agree.
+"""
+
+import torch
+from torch import Tensor
+
+_MIX_1, _MIX_2 = 0x85EBCA6B - 2**32, 0xC2B2AE35 - 2**32
+_STEP, _OFFSET = 0x9E3779B1 - 2**32, 0x7F4A7C15
+_COLUMN = 0x2545F491
+
+
+def as_seed(seed: int | Tensor) -> Tensor:
+    """The seed as a 0-dim int64 tensor. Raises TypeError for anything but an int or an integer tensor of one element."""
+    if isinstance(seed, Tensor):
+        if seed.numel() != 1 or seed.is_floating_point():
+            raise TypeError(f"a seed must be an int or an int64 tensor of one element, got {seed.dtype} {list(seed.shape)}")
+        return seed.reshape(()).to(torch.int64)
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"a seed must be an int or an int64 tensor of one element, got {type(seed).__name__}")
+    return torch.tensor(seed, dtype=torch.int64)
+
+
+def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
+    """A new 0-dim int64 seed for a sub-stream (a layer, a purpose): a pure function of the seed and the coordinates."""
+    low = high = _fold(seed)
+    for coordinate in coordinates:
+        low = _combine(low, coordinate)
+        high = _combine(high, coordinate ^ _COLUMN)
+    # 63 bits: a negative seed would be refused by torch.Generator.
+    return ((high.to(torch.int64) & 0x7FFFFFFF) << 32) | (low.to(torch.int64) & 0xFFFFFFFF)
+
+
+def row_keys(seed: Tensor, b: Tensor | int, h: Tensor | int, i: Tensor) -> Tensor:
+    """int32 keys of the rows (b, h, i); the arguments broadcast."""
+    return _combine(_combine(_combine(_fold(seed).to(i.device), b), h), i)
+
+
+def column_keys(seed: Tensor, j: Tensor) -> Tensor:
+    """int32 keys of the columns j."""
+    return _combine(_combine(_fold(seed).to(j.device), _COLUMN), j)
+
+
+def keep(rows: Tensor, columns: Tensor, dropout_p: float) -> Tensor:
+    """True with probability 1 - dropout_p for every (row, column); ``rows`` and ``columns`` broadcast."""
+    bits = _mix(rows + columns)
+    return ((bits >> 8) & 0xFFFFFF) >= round(dropout_p * 2**24)
+
+
+def dropout(x: Tensor, dropout_p: float, seed: Tensor | None, *, first_position: int = 0) -> Tensor:
+    """Inverted dropout of x [B, L, F], a pure function of (seed, b, position, feature).
+
+    ``first_position`` is the position of x[:, 0], so that a slice drops what the whole would. Differentiable.
+    """
+    if dropout_p == 0.0:
+        return x
+    assert seed is not None
+    return torch.where(feature_keep(x, dropout_p, seed, first_position), x / (1.0 - dropout_p), 0.0)
+
+
+def feature_keep(x: Tensor, dropout_p: float, seed: Tensor, first_position: int) -> Tensor:
+    """The bool mask [B, L, F] that ``dropout`` uses for x."""
+    batch, length, features = x.shape
+    b = torch.arange(batch, device=x.device, dtype=torch.int32)[:, None]
+    t = torch.arange(first_position, first_position + length, device=x.device, dtype=torch.int32)[None]
+    f = torch.arange(features, device=x.device, dtype=torch.int32)
+    return keep(row_keys(seed, b, 0, t)[..., None], column_keys(seed, f), dropout_p)
+
+
+def _fold(seed: Tensor) -> Tensor:
+    return _combine(_mix(_to_int32(seed)), _to_int32(seed >> 32))
+
+
+def _to_int32(x: Tensor) -> Tensor:
+    # Wrap explicitly: a cast of an out-of-range int64 is not defined everywhere.
+    return (((x + 2**31) & 0xFFFFFFFF) - 2**31).to(torch.int32)
+
+
+def _combine(key: Tensor, coordinate: Tensor | int) -> Tensor:
+    if isinstance(coordinate, int):
+        step = (coordinate * _STEP + 2**31) % 2**32 - 2**31
+        return _mix((key ^ step) + _OFFSET)
+    return _mix((key ^ (coordinate.to(torch.int32) * _STEP)) + _OFFSET)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ ((x >> 16) & 0xFFFF)) * _MIX_1
+    x = (x ^ ((x >> 13) & 0x7FFFF)) * _MIX_2
+    return x ^ ((x >> 16) & 0xFFFF)

@@ -1,0 +1,152 @@
+"""Angular locality-sensitive hashing by random rotations, and the sort that follows it.
+
+Paper, section 2 "Locality-sensitive hashing": h(x) = argmax([xR ; -xR]) with R of shape [D, b/2]. For many buckets b is
+factorised, b = b1·b2·..: one small hash per factor, combined as h1 + b1·h2 + .., so that hashing stays linear in L.
+
+B batch, H heads, R hash rounds, L length, D head size.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from reformer.ops.checks import require_at_least, require_float, require_integer, require_shape
+
+Buckets = int | Sequence[int]
+
+# The product [B, H, R, slice, Σ b_f / 2] is made slice by slice, so that it never exists for the whole length.
+_SLICE_ELEMENTS = 2**22
+
+
+def bucket_factors(n_buckets: Buckets) -> tuple[int, ...]:
+    """``n_buckets`` as its factors. Raises ValueError unless every factor is a positive even number."""
+    factors = tuple(n_buckets) if isinstance(n_buckets, Sequence) else (n_buckets,)
+    for factor in factors:
+        require_at_least("n_buckets", factor, 1)
+        if factor % 2:
+            raise ValueError(
+                f"n_buckets must be even (a rotation and its negative make two buckets), got {n_buckets}; "
+                f"the nearest even numbers are {max(factor - 1, 2)} and {factor + 1}"
+            )
+    if not factors:
+        raise ValueError("n_buckets must name at least one factor, got an empty sequence")
+    return factors
+
+
+def automatic_n_buckets(length: int, chunk_len: int) -> int | tuple[int, int]:
+    """The paper's b = 2·L/chunk_len, rounded to a power of two, at least 2; factorised in two from 256 buckets on."""
+    bits = max(1, round(math.log2(max(2.0 * length / chunk_len, 2.0))))
+    if bits < 8:
+        return 2**bits
+    return 2 ** (bits // 2), 2 ** (bits - bits // 2)
+
+
+def random_rotations(
+    head_dim: int,
+    *,
+    n_hashes: int,
+    n_buckets: Buckets,
+    n_heads: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Rotations [H, D, R, Σ b_f / 2], i.i.d. N(0, 1), one set per head and round (paper, section 2).
+
+    Raises ValueError for an odd or non-positive ``n_buckets`` factor or a size below 1.
+    """
+    columns = sum(bucket_factors(n_buckets)) // 2
+    for name, value in (("head_dim", head_dim), ("n_hashes", n_hashes), ("n_heads", n_heads)):
+        require_at_least(name, value, 1)
+    # Drawn where the generator lives, so that one seed gives the same rotations on every device.
+    source = generator.device if generator is not None else torch.device("cpu")
+    rotations = torch.randn(n_heads, head_dim, n_hashes, columns, generator=generator, device=source, dtype=dtype)
+    return rotations.to(device) if device is not None else rotations
+
+
+@torch.library.custom_op("reformer::seeded_rotations", mutates_args=())
+def seeded_rotations(
+    seed: Tensor, head_dim: int, n_hashes: int, n_buckets: Sequence[int], n_heads: int, device: torch.device
+) -> Tensor:
+    """``random_rotations`` as a pure function of a 0-dim int64 seed: what a layer draws, and draws again on replay."""
+    generator = torch.Generator().manual_seed(int(seed))
+    return random_rotations(
+        head_dim, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=n_heads, generator=generator, device=device
+    )
+
+
+@seeded_rotations.register_fake
+def _(seed, head_dim, n_hashes, n_buckets, n_heads, device):
+    return torch.empty(n_heads, head_dim, n_hashes, sum(n_buckets) // 2, device=device)
+
+
+def hash_vectors(x: Tensor, rotations: Tensor, n_buckets: Buckets) -> Tensor:
+    """Buckets [B, H, R, L] (int64) of the vectors x [B, H, L, D] under ``rotations`` [H, D, R, Σ b_f / 2].
+
+    Ties go to the lower index. The result is a constant for the gradient. Half-precision inputs are hashed in float32.
+    Raises ValueError or TypeError for shapes that do not fit.
+    """
+    factors = bucket_factors(n_buckets)
+    require_float("x", x)
+    require_float("rotations", rotations)
+    require_shape("x", x, (None, None, None, None), "[batch, heads, length, head_dim]")
+    require_shape(
+        "rotations",
+        rotations,
+        (x.shape[1], x.shape[3], None, sum(factors) // 2),
+        f"[heads, head_dim, n_hashes, columns for n_buckets={n_buckets}]",
+    )
+    return torch.ops.reformer.hash_vectors(x.detach(), rotations.detach(), list(factors))
+
+
+@torch.library.custom_op("reformer::hash_vectors", mutates_args=())
+def _hash_vectors(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    B, H, L, D = x.shape
+    R, columns = rotations.shape[2:]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    flat_rotations = rotations.to(dtype).reshape(H, D, R * columns)
+    buckets = torch.empty(B, H, R, L, dtype=torch.int64, device=x.device)
+    step = max(1, _SLICE_ELEMENTS // (B * H * R * columns))
+    with torch.autocast(x.device.type, enabled=False):
+        for first in range(0, L, step):
+            part = x[:, :, first : first + step].to(dtype)
+            rotated = (part @ flat_rotations).unflatten(-1, (R, columns))
+            buckets[..., first : first + step] = _combined_argmax(rotated, factors).transpose(2, 3)
+    return buckets
+
+
+@_hash_vectors.register_fake
+def _(x, rotations, factors):
+    return torch.empty(x.shape[0], x.shape[1], rotations.shape[2], x.shape[2], dtype=torch.int64, device=x.device)
+
+
+def _combined_argmax(rotated: Tensor, factors: Sequence[int]) -> Tensor:
+    total, stride = None, 1
+    for part, factor in zip(rotated.split([f // 2 for f in factors], dim=-1), factors):
+        highest, at_highest = part.max(dim=-1)
+        lowest, at_lowest = part.min(dim=-1)
+        # max and min give the first index of a tie; between the halves the first one, [xR], wins.
+        index = torch.where(highest >= -lowest, at_highest, at_lowest + factor // 2)
+        total = index if total is None else total + stride * index
+        stride *= factor
+    assert total is not None
+    return total
+
+
+def sort_by_bucket(buckets: Tensor, segment_ids: Tensor | None = None) -> Tensor:
+    """The token at each sorted place [B, H, R, L] (int64): stable by (segment, bucket, position), padding last.
+
+    ``buckets`` [B, H, R, L] integers; ``segment_ids`` [B, L] integers, negative for padding. Two stable sorts rather
+    than one composite key L·bucket + position: nothing can overflow at any length.
+    """
+    require_integer("buckets", buckets)
+    order = torch.sort(buckets, dim=-1, stable=True).indices
+    if segment_ids is None:
+        return order
+    require_integer("segment_ids", segment_ids)
+    segments = segment_ids.long()
+    segments = segments.masked_fill(segments < 0, torch.iinfo(torch.int64).max)
+    sorted_segments = segments[:, None, None].expand_as(order).gather(-1, order)
+    return order.gather(-1, torch.sort(sorted_segments, dim=-1, stable=True).indices)

@@ -1,0 +1,161 @@
+"""The public local attention: checks the meaning of its arguments and picks the implementation."""
+
+from torch import Tensor
+
+from reformer.ops.checks import (
+    require_at_least,
+    require_choice,
+    require_dropout,
+    require_float,
+    require_integer,
+    require_same,
+    require_same_device,
+    require_shape,
+)
+from reformer.ops.counter_rng import as_seed
+from reformer.ops.keys import unit_keys
+from reformer.ops.local_attention.reference import local_attention_reference
+from reformer.ops.local_attention.registration import local_attention_op
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    *,
+    causal: bool = True,
+    chunk_len: int | None = None,
+    n_chunks_before: int = 1,
+    n_chunks_after: int = 0,
+    window: int | None = None,
+    segment_ids: Tensor | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    dropout_seed: int | Tensor | None = None,
+    return_lse: bool = False,
+    impl: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Attention to the neighbourhood of each token, in chunks or in a sliding window; it never wraps around.
+
+    Places are counted within a token's segment, so neither padding on either side nor the segments packed beside it
+    change what a token sees. With ``chunk_len`` token i sees its own chunk, ``n_chunks_before`` before and
+    ``n_chunks_after`` after it; with ``window`` the tokens at most ``window`` places away. Exactly one of the two.
+
+    Args:
+        q, k: [B, H, L, D]. ``k=None``: shared QK as in the paper, k_j = q_j/||q_j||, and a token attends to itself only
+            when it sees nothing else. With separate keys a token sees itself.
+        v: [B, H, L, Dv].
+        segment_ids: [B, L]; a negative id is padding (output 0, gradient 0).
+        scale: of the logits; default 1 for shared QK, D^-0.5 for separate keys.
+        dropout_p: probability of dropping a pair, a pure function of (``dropout_seed``, b, h, i, j).
+        return_lse: also return lse [B, H, L], float32 (float64 for float64 inputs).
+        impl: "auto", "eager" or "reference".
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit.
+    """
+    if (chunk_len is None) == (window is None):
+        raise ValueError(f"give exactly one of chunk_len and window, got chunk_len={chunk_len}, window={window}")
+    if chunk_len is not None:
+        require_at_least("chunk_len", chunk_len, 1)
+        require_at_least("n_chunks_before", n_chunks_before, 0)
+        require_at_least("n_chunks_after", n_chunks_after, 0)
+    if window is not None:
+        require_at_least("window", window, 1)
+    out, lse = attend_by_position(
+        q,
+        k,
+        v,
+        causal=causal,
+        chunk_len=chunk_len,
+        n_chunks_before=n_chunks_before,
+        n_chunks_after=n_chunks_after,
+        window=window,
+        segment_ids=segment_ids,
+        scale=scale,
+        dropout_p=dropout_p,
+        dropout_seed=dropout_seed,
+        impl=impl,
+    )
+    return (out, lse) if return_lse else out
+
+
+def attend_by_position(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    *,
+    causal: bool,
+    chunk_len: int | None = None,
+    n_chunks_before: int = 1,
+    n_chunks_after: int = 0,
+    window: int | None = None,
+    segment_ids: Tensor | None,
+    scale: float | None,
+    dropout_p: float,
+    dropout_seed: int | Tensor | None,
+    impl: str,
+) -> tuple[Tensor, Tensor]:
+    """(out, lse) of local attention, or of full attention with neither ``chunk_len`` nor ``window``."""
+    check_qkv(q, k, v, segment_ids)
+    require_dropout(dropout_p, dropout_seed)
+    require_choice("impl", impl, ("auto", "eager", "reference"))
+    scale = logit_scale(q, k, scale)
+    seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
+    if impl == "reference":
+        return local_attention_reference(
+            q,
+            k,
+            v,
+            causal=causal,
+            chunk_len=chunk_len,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=n_chunks_after,
+            window=window,
+            segment_ids=segment_ids,
+            scale=scale,
+            dropout_p=dropout_p,
+            dropout_seed=seed,
+        )
+    keys = unit_keys(q) if k is None else k
+    out, lse, _ = local_attention_op(
+        q.contiguous(),
+        keys.contiguous(),
+        v.contiguous(),
+        segment_ids,
+        seed,
+        causal,
+        chunk_len,
+        n_chunks_before,
+        n_chunks_after,
+        window,
+        k is None,
+        scale,
+        float(dropout_p),
+    )
+    return out, lse
+
+
+def logit_scale(q: Tensor, k: Tensor | None, scale: float | None) -> float:
+    """The given scale, or 1 for shared QK and D^-0.5 for separate keys."""
+    if scale is not None:
+        return float(scale)
+    return 1.0 if k is None else q.shape[-1] ** -0.5
+
+
+def check_qkv(q: Tensor, k: Tensor | None, v: Tensor, segment_ids: Tensor | None) -> None:
+    """Raise unless q, k, v and segment ids fit together."""
+    require_float("q", q)
+    require_shape("q", q, (None, None, None, None), "[batch, heads, length, head_dim]")
+    B, H, L, _ = q.shape
+    if min(q.shape) < 1:
+        raise ValueError(f"q must have at least one element along every axis, got {list(q.shape)}")
+    if k is not None:
+        require_shape("k", k, tuple(q.shape), "[batch, heads, length, head_dim], as q,")
+        require_same("q", q, "k", k)
+    require_shape("v", v, (B, H, L, None), "[batch, heads, length, value head_dim], as q,")
+    require_same("q", q, "v", v)
+    if segment_ids is not None:
+        require_integer("segment_ids", segment_ids)
+        require_shape("segment_ids", segment_ids, (B, L), "[batch, length]")
+        require_same_device("q", q, "segment_ids", segment_ids)

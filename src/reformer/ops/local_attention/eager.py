@@ -1,0 +1,96 @@
+"""Local and full attention over tiles in plain PyTorch: the identity order, or one sorted by segment."""
+
+import torch
+from torch import Tensor
+
+from reformer.ops.hashing import sort_by_bucket
+from reformer.ops.tiled_attention import Plan, interval_plan, tiled_backward, tiled_forward
+from reformer.ops.tiled_attention.tile import Dropout
+
+# Tiles of a window, or of full attention, have no natural size; these keep a slab in cache.
+_SMALLEST_TILE, _LARGEST_TILE = 16, 128
+
+
+def eager_forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segment_ids: Tensor | None,
+    dropout_seed: Tensor | None,
+    *,
+    scale: float,
+    dropout_p: float,
+    **pattern: object,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k`` are the keys as they enter the logit."""
+    B, H, L, _ = q.shape
+    plan = _plan(B, H, L, q.device, segment_ids, **pattern)
+    dropout = None if dropout_seed is None else Dropout(p=dropout_p, seed=dropout_seed, n_heads=H)
+    with torch.autocast(q.device.type, enabled=False):
+        out, lse, alone = tiled_forward(
+            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), plan, scale=scale, dropout=dropout
+        )
+    return out.to(v.dtype).view(B, H, L, -1), lse.view(B, H, L), alone.view(B, H, L)
+
+
+def eager_backward(
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segment_ids: Tensor | None,
+    dropout_seed: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    alone: Tensor,
+    *,
+    scale: float,
+    dropout_p: float,
+    **pattern: object,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dq, dk, dv)."""
+    B, H, L, _ = q.shape
+    plan = _plan(B, H, L, q.device, segment_ids, **pattern)
+    dropout = None if dropout_seed is None else Dropout(p=dropout_p, seed=dropout_seed, n_heads=H)
+    tensors = (x.flatten(0, 1) for x in (grad_out, grad_lse, q, k, v, out, lse, alone))
+    with torch.autocast(q.device.type, enabled=False):
+        dq, dk, dv = tiled_backward(*tensors, plan, scale=scale, dropout=dropout)
+    return dq.to(q.dtype).view_as(q), dk.to(k.dtype).view_as(k), dv.to(v.dtype).view_as(v)
+
+
+def _plan(
+    B: int,
+    H: int,
+    L: int,
+    device: torch.device,
+    segment_ids: Tensor | None,
+    *,
+    causal: bool,
+    chunk_len: int | None,
+    n_chunks_before: int,
+    n_chunks_after: int,
+    window: int | None,
+    exclude_self: bool,
+) -> Plan:
+    if segment_ids is None:
+        order = torch.arange(L, device=device).expand(B * H, 1, L)
+        segments = None
+    else:
+        by_row = sort_by_bucket(segment_ids.new_zeros(B, 1, 1, L), segment_ids)
+        order = by_row.expand(B, H, 1, L).flatten(0, 1)
+        segments = segment_ids.repeat_interleave(H, dim=0)
+    tile = chunk_len or min(max(window or _LARGEST_TILE, _SMALLEST_TILE), _LARGEST_TILE)
+    return interval_plan(
+        order.contiguous(),
+        None,
+        segments,
+        causal=causal,
+        exclude_self=exclude_self,
+        tile=tile,
+        chunk_len=chunk_len,
+        window=window,
+        n_chunks_before=n_chunks_before,
+        n_chunks_after=n_chunks_after,
+        chunks_per_run=segments is not None,
+    )

@@ -1,0 +1,113 @@
+"""torch.library schemas, fakes and autograd of attention in the order of positions (local, and full by tiles)."""
+
+import torch
+from torch import Tensor
+
+from reformer.ops.local_attention.eager import eager_backward, eager_forward
+
+
+@torch.library.custom_op("reformer::local_attention", mutates_args=())
+def local_attention_op(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segment_ids: Tensor | None,
+    dropout_seed: Tensor | None,
+    causal: bool,
+    chunk_len: int | None,
+    n_chunks_before: int,
+    n_chunks_after: int,
+    window: int | None,
+    exclude_self: bool,
+    scale: float,
+    dropout_p: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(out, lse, alone); neither ``chunk_len`` nor ``window``: the whole segment."""
+    return eager_forward(
+        q,
+        k,
+        v,
+        segment_ids,
+        dropout_seed,
+        causal=causal,
+        chunk_len=chunk_len,
+        n_chunks_before=n_chunks_before,
+        n_chunks_after=n_chunks_after,
+        window=window,
+        exclude_self=exclude_self,
+        scale=scale,
+        dropout_p=dropout_p,
+    )
+
+
+@local_attention_op.register_fake
+def _(q, k, v, segment_ids, dropout_seed, *options):
+    lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    alone = torch.empty(q.shape[:3], dtype=torch.bool, device=q.device)
+    return torch.empty(v.shape, dtype=v.dtype, device=v.device), torch.empty_like(alone, dtype=lse_dtype), alone
+
+
+@torch.library.custom_op("reformer::local_attention_backward", mutates_args=())
+def local_attention_backward_op(
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segment_ids: Tensor | None,
+    dropout_seed: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    alone: Tensor,
+    causal: bool,
+    chunk_len: int | None,
+    n_chunks_before: int,
+    n_chunks_after: int,
+    window: int | None,
+    exclude_self: bool,
+    scale: float,
+    dropout_p: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dq, dk, dv)."""
+    return eager_backward(
+        grad_out,
+        grad_lse,
+        q,
+        k,
+        v,
+        segment_ids,
+        dropout_seed,
+        out,
+        lse,
+        alone,
+        causal=causal,
+        chunk_len=chunk_len,
+        n_chunks_before=n_chunks_before,
+        n_chunks_after=n_chunks_after,
+        window=window,
+        exclude_self=exclude_self,
+        scale=scale,
+        dropout_p=dropout_p,
+    )
+
+
+@local_attention_backward_op.register_fake
+def _(grad_out, grad_lse, q, k, v, *rest):
+    return tuple(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+
+
+def _setup_context(ctx, inputs, output):
+    tensors, ctx.options = inputs[:5], inputs[5:]
+    ctx.mark_non_differentiable(output[2])
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _backward(ctx, grad_out, grad_lse, grad_alone):
+    *tensors, out, lse, alone = ctx.saved_tensors
+    grad_out = torch.zeros_like(out) if grad_out is None else grad_out
+    grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
+    grads = local_attention_backward_op(grad_out, grad_lse, *tensors, out, lse, alone, *ctx.options)
+    return *grads, *([None] * (len(ctx.options) + 2))
+
+
+local_attention_op.register_autograd(_backward, setup_context=_setup_context)

@@ -63,6 +63,8 @@ def _sdpa_obstacle(
         return "its dropout draws hidden random numbers"
     if k is None and not causal:
         return "leaving out each token's own key would need an [L, L] mask"
+    if k is None and q.shape[2] == 1:
+        return "a single token has no other token to see"
     if q.is_cuda and q.dtype == torch.float64:
         return "its float64 path on CUDA holds an [L, L] tensor"
     return None
@@ -73,8 +75,6 @@ def _by_sdpa(q: Tensor, k: Tensor | None, v: Tensor, causal: bool, scale: float)
         return _same_width_sdpa(q, k, v, causal, scale)
     # A token does not see itself: token i against keys 0..i-1 is a causal square with the keys one place behind.
     first = v[:, :, :1]
-    if v.shape[2] == 1:
-        return first.clone()
     keys = unit_keys(q[:, :, :-1])
     rest = _same_width_sdpa(q[:, :, 1:], keys, v[:, :, :-1], True, scale)
     return torch.cat([first, rest], dim=2)

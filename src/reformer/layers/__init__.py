@@ -1,0 +1,19 @@
+"""One nn.Module per idea of the paper."""
+
+from reformer.layers.attention import FullSelfAttention, LocalSelfAttention, LSHSelfAttention, SelfAttention
+from reformer.layers.feed_forward import FeedForward
+from reformer.layers.positions import AxialPositions, rotate, sinusoidal_positions
+from reformer.layers.reversible import ResidualBranch, ReversibleStack
+
+__all__ = [
+    "AxialPositions",
+    "FeedForward",
+    "FullSelfAttention",
+    "LSHSelfAttention",
+    "LocalSelfAttention",
+    "ResidualBranch",
+    "ReversibleStack",
+    "SelfAttention",
+    "rotate",
+    "sinusoidal_positions",
+]

@@ -1,0 +1,6 @@
+"""Models: a frozen config and the module it describes."""
+
+from reformer.models.config import ATTENTION_KINDS, POSITIONS, ReformerConfig
+from reformer.models.language_model import ReformerLM
+
+__all__ = ["ATTENTION_KINDS", "POSITIONS", "ReformerConfig", "ReformerLM"]

@@ -1,0 +1,44 @@
+"""Tensor in, tensor out: hashing, LSH, local and full attention, chunked layers, reversible residuals.
+
+Nothing here is an nn.Module, reads a config or an environment variable, or draws a hidden random number.
+"""
+
+from reformer.ops.chunking import ACTIVATIONS, chunked_feed_forward
+from reformer.ops.counter_rng import as_seed, derive_seed, dropout
+from reformer.ops.cross_entropy import chunked_cross_entropy
+from reformer.ops.full_attention import full_attention
+from reformer.ops.hashing import (
+    automatic_n_buckets,
+    bucket_factors,
+    hash_vectors,
+    places_in_segments,
+    random_rotations,
+    seeded_buckets,
+    sort_by_bucket,
+)
+from reformer.ops.local_attention import local_attention
+from reformer.ops.lsh_attention import PATTERNS, choose_implementation, lsh_attention
+from reformer.ops.reversible import Branch, reversible_sequence
+
+__all__ = [
+    "ACTIVATIONS",
+    "PATTERNS",
+    "Branch",
+    "as_seed",
+    "automatic_n_buckets",
+    "bucket_factors",
+    "choose_implementation",
+    "chunked_cross_entropy",
+    "chunked_feed_forward",
+    "derive_seed",
+    "dropout",
+    "full_attention",
+    "hash_vectors",
+    "local_attention",
+    "lsh_attention",
+    "places_in_segments",
+    "random_rotations",
+    "reversible_sequence",
+    "seeded_buckets",
+    "sort_by_bucket",
+]

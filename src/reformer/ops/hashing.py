@@ -66,22 +66,6 @@ def random_rotations(
     return rotations.to(device) if device is not None else rotations
 
 
-@torch.library.custom_op("reformer::seeded_rotations", mutates_args=())
-def seeded_rotations(
-    seed: Tensor, head_dim: int, n_hashes: int, n_buckets: Sequence[int], n_heads: int, device: torch.device
-) -> Tensor:
-    """``random_rotations`` as a pure function of a 0-dim int64 seed: what a layer draws, and draws again on replay."""
-    generator = torch.Generator().manual_seed(int(seed))
-    return random_rotations(
-        head_dim, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=n_heads, generator=generator, device=device
-    )
-
-
-@seeded_rotations.register_fake
-def _(seed, head_dim, n_hashes, n_buckets, n_heads, device):
-    return torch.empty(n_heads, head_dim, n_hashes, sum(n_buckets) // 2, device=device)
-
-
 def hash_vectors(x: Tensor, rotations: Tensor, n_buckets: Buckets) -> Tensor:
     """Buckets [B, H, R, L] (int64) of the vectors x [B, H, L, D] under ``rotations`` [H, D, R, Σ b_f / 2].
 
@@ -122,6 +106,55 @@ def _(x, rotations, factors):
     return torch.empty(x.shape[0], x.shape[1], rotations.shape[2], x.shape[2], dtype=torch.int64, device=x.device)
 
 
+def seeded_buckets(
+    x: Tensor,
+    seed: Tensor,
+    *,
+    n_hashes: int,
+    n_buckets: Buckets | None,
+    chunk_len: int,
+    segment_ids: Tensor | None = None,
+) -> Tensor:
+    """Buckets [B, H, R, L] of x [B, H, L, D] under rotations that are a pure function of a 0-dim int64 ``seed``.
+
+    ``n_buckets=None``: ``automatic_n_buckets`` of each row's own number of real tokens (``segment_ids`` [B, L], negative
+    for padding), so that neither padding nor the other rows of a batch change how a row is hashed.
+    """
+    factors = [] if n_buckets is None else list(bucket_factors(n_buckets))
+    return torch.ops.reformer.seeded_buckets(x.detach(), seed, segment_ids, n_hashes, factors, chunk_len)
+
+
+@torch.library.custom_op("reformer::seeded_buckets", mutates_args=())
+def _seeded_buckets(
+    x: Tensor, seed: Tensor, segment_ids: Tensor | None, n_hashes: int, factors: Sequence[int], chunk_len: int
+) -> Tensor:
+    B, H, L, D = x.shape
+
+    def hash_rows(rows: Tensor, n_buckets: Buckets) -> Tensor:
+        generator = torch.Generator().manual_seed(int(seed))
+        rotations = random_rotations(
+            D, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=H, generator=generator, device=x.device
+        )
+        return hash_vectors(rows, rotations, n_buckets)
+
+    if factors:
+        return hash_rows(x, factors)
+    if segment_ids is None:
+        return hash_rows(x, automatic_n_buckets(L, chunk_len))
+    row_lengths = (segment_ids >= 0).sum(1).tolist()
+    row_buckets = [automatic_n_buckets(max(length, 1), chunk_len) for length in row_lengths]
+    buckets = torch.empty(B, H, n_hashes, L, dtype=torch.int64, device=x.device)
+    for n_buckets in sorted(set(row_buckets), key=str):
+        rows = torch.tensor([b for b in range(B) if row_buckets[b] == n_buckets], device=x.device)
+        buckets[rows] = hash_rows(x[rows], n_buckets)
+    return buckets
+
+
+@_seeded_buckets.register_fake
+def _(x, seed, segment_ids, n_hashes, factors, chunk_len):
+    return torch.empty(x.shape[0], x.shape[1], n_hashes, x.shape[2], dtype=torch.int64, device=x.device)
+
+
 def _combined_argmax(rotated: Tensor, factors: Sequence[int]) -> Tensor:
     total, stride = None, 1
     for part, factor in zip(rotated.split([f // 2 for f in factors], dim=-1), factors):
@@ -150,3 +183,18 @@ def sort_by_bucket(buckets: Tensor, segment_ids: Tensor | None = None) -> Tensor
     segments = segments.masked_fill(segments < 0, torch.iinfo(torch.int64).max)
     sorted_segments = segments[:, None, None].expand_as(order).gather(-1, order)
     return order.gather(-1, torch.sort(sorted_segments, dim=-1, stable=True).indices)
+
+
+def places_in_segments(segment_ids: Tensor) -> Tensor:
+    """The place of each token among the tokens of its own segment [B, L] (int64); 0 for padding.
+
+    ``segment_ids`` [B, L] integers, negative for padding; segments need not be contiguous.
+    """
+    require_integer("segment_ids", segment_ids)
+    order = torch.sort(segment_ids, dim=-1, stable=True).indices
+    place = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    sorted_ids = segment_ids.gather(-1, order)
+    is_first = torch.ones_like(sorted_ids, dtype=torch.bool)
+    is_first[..., 1:] = sorted_ids[..., 1:] != sorted_ids[..., :-1]
+    within = place - torch.where(is_first, place, 0).cummax(-1).values
+    return torch.empty_like(order).scatter_(-1, order, within).masked_fill(segment_ids < 0, 0)

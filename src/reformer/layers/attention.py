@@ -1,0 +1,262 @@
+"""Self-attention layers: LSH, local and full, which differ in nothing but whom a token attends to.
+
+With shared QK (the paper's) all three have the same parameters under the same names, so one state_dict fits any of them.
+B batch, L length, H heads, D head size.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from reformer.layers.positions import rotate
+from reformer.ops import (
+    as_seed,
+    derive_seed,
+    full_attention,
+    local_attention,
+    lsh_attention,
+    seeded_buckets,
+    sort_by_bucket,
+)
+from reformer.ops.hashing import Buckets, bucket_factors
+
+Saved = tuple[Tensor, ...]
+
+# Sub-streams of a layer's seed.
+_ROTATIONS, _ATTENTION_DROPOUT = 0, 1
+# In evaluation a missing seed means this one, so that results repeat.
+_EVALUATION_SEED = 0
+
+
+def split_width(d_model: int, n_heads: int, head_dim: int | None, d_attn: int | None) -> tuple[int, int]:
+    """(head_dim, d_attn): n_heads · head_dim must be the attention width d_attn, by default d_model."""
+    width = d_model if d_attn is None else d_attn
+    if head_dim is None:
+        if width % n_heads:
+            raise ValueError(
+                f"n_heads × head_dim must be the attention width {width}, but {width} is not a multiple of "
+                f"n_heads={n_heads}; the nearest width is {max(1, round(width / n_heads)) * n_heads}"
+            )
+        head_dim = width // n_heads
+    if n_heads * head_dim != width:
+        raise ValueError(
+            f"n_heads × head_dim must be the attention width {width}, got {n_heads} × {head_dim} = "
+            f"{n_heads * head_dim}; set head_dim={width // n_heads} or d_attn={n_heads * head_dim}"
+        )
+    return head_dim, width
+
+
+class SelfAttention(nn.Module):
+    """Projections, heads and replay around one attention op; subclasses say which.
+
+    ``forward(x [B, L, d_model])`` returns [B, L, d_model]. ``attend`` also returns what a replay must reuse (buckets).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        head_dim: int | None = None,
+        d_attn: int | None = None,
+        causal: bool = True,
+        shared_qk: bool = True,
+        dropout: float = 0.0,
+        rotary: bool = False,
+        scale: float | None = None,
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.head_dim, width = split_width(d_model, n_heads, head_dim, d_attn)
+        if rotary and self.head_dim % 2:
+            raise ValueError(f"rotary positions need an even head_dim, got {self.head_dim}; use {self.head_dim + 1}")
+        self.causal, self.shared_qk, self.dropout, self.rotary = causal, shared_qk, dropout, rotary
+        self.scale, self.impl = scale, impl
+        self.to_q = nn.Linear(d_model, width, bias=False)
+        self.to_k = None if shared_qk else nn.Linear(d_model, width, bias=False)
+        self.to_v = nn.Linear(d_model, width, bias=False)
+        self.to_out = nn.Linear(width, d_model, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        seed: int | Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Attention of x [B, L, d_model]; ``segment_ids`` [B, L] (negative: padding), ``position_ids`` [B, L] for rotary.
+
+        ``seed`` decides rotations and dropout. None: drawn from torch's global generator in training, fixed in evaluation.
+        """
+        seed = resolve_seed(seed, self.training)
+        return self.attend(x, seed, segment_ids, position_ids, None, self.training)[0]
+
+    def attend(
+        self,
+        x: Tensor,
+        seed: Tensor,
+        segment_ids: Tensor | None,
+        position_ids: Tensor | None,
+        saved: Saved | None,
+        training: bool,
+    ) -> tuple[Tensor, Saved]:
+        """(out, saved): a pure function of its arguments; with the ``saved`` of an earlier call it is replayed."""
+        q, v = self._heads(self.to_q(x)), self._heads(self.to_v(x))
+        k = None if self.to_k is None else self._heads(self.to_k(x))
+        if self.rotary:
+            q = rotate(q, position_ids)
+            k = None if k is None else rotate(k, position_ids)
+        dropout_p = self.dropout if training else 0.0
+        dropout_seed = derive_seed(seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None
+        out, saved = self._attend(q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed)
+        return self.to_out(out.transpose(1, 2).flatten(2)), saved
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        seed: Tensor,
+        segment_ids: Tensor | None,
+        saved: Saved | None,
+        dropout_p: float,
+        dropout_seed: Tensor | None,
+    ) -> tuple[Tensor, Saved]:
+        raise TypeError(f"{type(self).__name__} names no attention; use LSH-, Local- or FullSelfAttention")
+
+
+class LSHSelfAttention(SelfAttention):
+    """Attention within hash buckets (paper, section 2): ``reformer.ops.lsh_attention`` with its own projections.
+
+    ``n_buckets``: an even int, factors (b1, b2), or None for the paper's 2·L/chunk_len at every length. ``window`` is for
+    pattern "bucket". Rotations are fresh for each forward pass in training.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        n_hashes: int = 2,
+        n_buckets: Buckets | None = None,
+        chunk_len: int = 64,
+        pattern: str = "paper",
+        window: int | None = None,
+        n_chunks_before: int = 1,
+        n_chunks_after: int | None = None,
+        causal: bool = True,
+        scale: float = 1.0,
+        **common: object,
+    ) -> None:
+        super().__init__(d_model, n_heads, causal=causal, shared_qk=True, scale=scale, **common)  # type: ignore[arg-type]
+        if n_buckets is not None:
+            bucket_factors(n_buckets)
+        self.n_hashes, self.n_buckets = n_hashes, n_buckets
+        if n_chunks_after is None:
+            n_chunks_after = 0 if causal or pattern == "bucket" else 1
+        self.options = {
+            "chunk_len": chunk_len,
+            "pattern": pattern,
+            "window": window,
+            "n_chunks_before": n_chunks_before,
+            "n_chunks_after": n_chunks_after,
+        }
+
+    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
+        if saved is None:
+            buckets = seeded_buckets(
+                q,
+                derive_seed(seed, _ROTATIONS),
+                n_hashes=self.n_hashes,
+                n_buckets=self.n_buckets,
+                chunk_len=self.options["chunk_len"],
+                segment_ids=segment_ids,
+            )
+            saved = buckets, sort_by_bucket(buckets, segment_ids)
+        buckets, order = saved
+        out = lsh_attention(
+            q,
+            v.to(q.dtype),
+            buckets,
+            causal=self.causal,
+            segment_ids=segment_ids,
+            scale=self.scale,
+            dropout_p=dropout_p,
+            dropout_seed=dropout_seed,
+            order=order,
+            impl=self.impl,
+            **self.options,
+        )
+        return out, saved
+
+
+class LocalSelfAttention(SelfAttention):
+    """Attention to the neighbourhood: chunks of ``chunk_len``, or a sliding ``window`` (``reformer.ops.local_attention``)."""
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        chunk_len: int | None = None,
+        window: int | None = None,
+        n_chunks_before: int = 1,
+        n_chunks_after: int | None = None,
+        causal: bool = True,
+        **common: object,
+    ) -> None:
+        super().__init__(d_model, n_heads, causal=causal, **common)  # type: ignore[arg-type]
+        if (chunk_len is None) == (window is None):
+            raise ValueError(f"give exactly one of chunk_len and window, got chunk_len={chunk_len}, window={window}")
+        self.options = {
+            "chunk_len": chunk_len,
+            "window": window,
+            "n_chunks_before": n_chunks_before,
+            "n_chunks_after": (0 if causal else 1) if n_chunks_after is None else n_chunks_after,
+        }
+
+    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
+        out = local_attention(
+            q,
+            k,
+            v.to(q.dtype),
+            causal=self.causal,
+            segment_ids=segment_ids,
+            scale=self.scale,
+            dropout_p=dropout_p,
+            dropout_seed=dropout_seed,
+            impl=self.impl,
+            **self.options,
+        )
+        return out, ()
+
+
+class FullSelfAttention(SelfAttention):
+    """Attention to every token (``reformer.ops.full_attention``): the paper's shared QK, or separate keys."""
+
+    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
+        out = full_attention(
+            q,
+            k,
+            v.to(q.dtype),
+            causal=self.causal,
+            segment_ids=segment_ids,
+            scale=self.scale,
+            dropout_p=dropout_p,
+            dropout_seed=dropout_seed,
+            impl=self.impl,
+        )
+        return out, ()
+
+
+def resolve_seed(seed: int | Tensor | None, training: bool) -> Tensor:
+    """The seed as a 0-dim int64 tensor; None is a draw from torch's global generator in training, 0 in evaluation."""
+    if seed is not None:
+        return as_seed(seed)
+    if training:
+        return torch.randint(0, 2**62, ())
+    return as_seed(_EVALUATION_SEED)

@@ -1,0 +1,68 @@
+"""Positions: axial (learned, factorised), sinusoidal and rotary."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class AxialPositions(nn.Module):
+    """Learned positions factorised over axes (paper, section 3 / released code): one small table per axis.
+
+    Position p has the row-major coordinates of p in ``shape``; its vector is the concatenation of one vector per axis,
+    of widths ``dims`` (their sum is d_model). Any length up to the product of ``shape``; one axis is a plain learned
+    table.
+    """
+
+    def __init__(self, shape: Sequence[int], dims: Sequence[int]) -> None:
+        super().__init__()
+        if len(shape) != len(dims) or not shape or min(*shape, *dims) < 1:
+            raise ValueError(f"axial shape and dims must be positive and as many, got shape={shape} and dims={dims}")
+        self.shape, self.dims = tuple(shape), tuple(dims)
+        self.max_len = math.prod(self.shape)
+        self.tables = nn.ParameterList(
+            nn.Parameter(torch.randn(size, dim) * 0.02) for size, dim in zip(self.shape, self.dims)
+        )
+
+    def forward(self, length: int, position_ids: Tensor | None = None) -> Tensor:
+        """Vectors [length, d_model], or [B, length, d_model] for ``position_ids`` [B, length].
+
+        Raises ValueError if ``length`` is beyond the product of the shape.
+        """
+        if length > self.max_len:
+            raise ValueError(
+                f"length {length} is beyond the {self.max_len} positions of axial shape {self.shape}; "
+                f"use a shorter input or a larger axial_shape"
+            )
+        if position_ids is None:
+            position_ids = torch.arange(length, device=self.tables[0].device)
+        parts = []
+        stride = self.max_len
+        for size, table in zip(self.shape, self.tables):
+            stride //= size
+            parts.append(table[position_ids // stride % size])
+        return torch.cat(parts, dim=-1)
+
+
+def sinusoidal_positions(position_ids: Tensor, d_model: int) -> Tensor:
+    """Sines and cosines [*position_ids.shape, d_model] (Vaswani et al. 2017, section 3.5); any position."""
+    half = (d_model + 1) // 2
+    rates = torch.exp(torch.arange(half, device=position_ids.device) * (-math.log(10_000.0) / max(half - 1, 1)))
+    angles = position_ids[..., None].float() * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., :d_model]
+
+
+def rotate(x: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """Rotary positions (Su et al. 2021) of x [B, H, L, D], D even; ``position_ids`` [B, L], default 0..L-1.
+
+    Rotation keeps norms, so shared-QK keys stay unit vectors.
+    """
+    L, D = x.shape[-2:]
+    if position_ids is None:
+        position_ids = torch.arange(L, device=x.device)[None]
+    rates = torch.exp(torch.arange(0, D, 2, device=x.device) * (-math.log(10_000.0) / D))
+    angles = position_ids[:, None, :, None].float() * rates
+    sin, cos = angles.sin().to(x.dtype), angles.cos().to(x.dtype)
+    first, second = x[..., : D // 2], x[..., D // 2 :]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

@@ -1,0 +1,136 @@
+"""The frozen description of a Reformer language model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from reformer.layers.attention import split_width
+from reformer.ops.checks import require_at_least, require_choice
+from reformer.ops.chunking import ACTIVATIONS
+from reformer.ops.hashing import bucket_factors
+from reformer.ops.lsh_attention import PATTERNS
+
+ATTENTION_KINDS = ("lsh", "local", "full")
+POSITIONS = ("axial", "learned", "sinusoidal", "rotary", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReformerConfig:
+    """A Reformer language model, complete: nothing about the function is decided elsewhere.
+
+    Models that differ only in ``attention`` (with ``shared_qk``), ``n_hashes``, ``n_buckets``, ``pattern`` or
+    ``reversible`` have the same parameters under the same names.
+    """
+
+    vocab_size: int = 256
+    """Tokens that are predicted; the inputs have two more, ``vocab_size`` (start) and ``vocab_size + 1`` (mask)."""
+    d_model: int = 256
+    """Width of each of the two streams."""
+    d_ff: int = 1024
+    n_heads: int = 4
+    head_dim: int | None = None
+    """Width of a head; n_heads × head_dim must be the attention width. None: that width over n_heads."""
+    d_attn: int | None = None
+    """Attention width, all heads together; None: d_model."""
+    attention: tuple[str, ...] = ("local", "lsh", "local", "lsh")
+    """The attention of each layer: "lsh", "local" or "full"."""
+    causal: bool = True
+    """False: bidirectional, for masked-token training."""
+    shared_qk: bool = True
+    """Of local and full layers: k = q/||q|| as in LSH layers (same parameters), or keys of their own."""
+    n_hashes: int = 2
+    n_buckets: int | tuple[int, ...] | None = None
+    """Even, or even factors; None: the paper's 2·L/chunk_len at every length."""
+    pattern: str = "paper"
+    """Whom LSH layers see: "paper", "bucket" (strictly causal) or "trax" (the released checkpoints)."""
+    lsh_chunk_len: int = 64
+    lsh_window: int | None = None
+    """Pattern "bucket": places seen within the bucket; None: all of it."""
+    local_chunk_len: int = 64
+    attention_scale: float = 1.0
+    """Scale of shared-QK logits (the authors': 1)."""
+    activation: str = "relu"
+    positions: str = "axial"
+    axial_shape: tuple[int, ...] = (64, 64)
+    axial_dims: tuple[int, ...] | None = None
+    """Widths of the axes, together d_model; None: split evenly."""
+    max_len: int = 4096
+    """Longest input of "learned" positions."""
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    reversible: bool = True
+    ff_chunk_len: int | None = None
+    """Positions per feed-forward slice; None: all at once."""
+    loss_chunk_len: int | None = 4096
+    """Positions per slice of logits and loss."""
+    impl: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "d_model", "d_ff", "n_heads", "n_hashes", "lsh_chunk_len", "local_chunk_len"):
+            require_at_least(name, getattr(self, name), 1)
+        for name in ("max_len", "ff_chunk_len", "loss_chunk_len", "lsh_window", "head_dim", "d_attn"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+        split_width(self.d_model, self.n_heads, self.head_dim, self.d_attn)
+        if not self.attention:
+            raise ValueError("attention must name at least one layer, for example ('local', 'lsh')")
+        for kind in self.attention:
+            require_choice("attention", kind, ATTENTION_KINDS)
+        require_choice("pattern", self.pattern, PATTERNS)
+        require_choice("activation", self.activation, ACTIVATIONS)
+        require_choice("positions", self.positions, POSITIONS)
+        require_choice("impl", self.impl, ("auto", "eager", "reference"))
+        if self.n_buckets is not None:
+            bucket_factors(self.n_buckets)
+        if self.lsh_window is not None and self.pattern != "bucket":
+            raise ValueError(f"lsh_window belongs to pattern 'bucket', got pattern {self.pattern!r}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.positions == "axial":
+            self._check_axial()
+        if self.positions == "rotary" and split_width(self.d_model, self.n_heads, self.head_dim, self.d_attn)[0] % 2:
+            raise ValueError("rotary positions need an even head_dim; change n_heads or head_dim")
+
+    def _check_axial(self) -> None:
+        dims = self.axis_widths
+        if len(dims) != len(self.axial_shape) or min(*self.axial_shape, *dims) < 1:
+            raise ValueError(
+                f"axial_shape and axial_dims must be positive and as many, got {self.axial_shape} and {dims}"
+            )
+        if sum(dims) != self.d_model:
+            raise ValueError(f"axial_dims must sum to d_model={self.d_model}, got {dims} = {sum(dims)}")
+
+    @property
+    def axis_widths(self) -> tuple[int, ...]:
+        """Widths of the axial axes."""
+        if self.axial_dims is not None:
+            return self.axial_dims
+        axes = len(self.axial_shape)
+        return tuple(self.d_model // axes + (axis < self.d_model % axes) for axis in range(axes))
+
+    @property
+    def longest_input(self) -> int | None:
+        """The longest input the positions allow; None: any."""
+        if self.positions == "axial":
+            return math.prod(self.axial_shape)
+        return self.max_len if self.positions == "learned" else None
+
+    @property
+    def start_id(self) -> int:
+        """Input-only token before the first one."""
+        return self.vocab_size
+
+    @property
+    def mask_id(self) -> int:
+        """Input-only token that hides another one in masked-token training."""
+        return self.vocab_size + 1
+
+    def require_length(self, length: int) -> None:
+        """Raise ValueError if the positions do not reach ``length``."""
+        longest = self.longest_input
+        if longest is not None and length > longest:
+            fix = f"axial_shape with a product of at least {length}" if self.positions == "axial" else "a larger max_len"
+            where = f"axial_shape {self.axial_shape}" if self.positions == "axial" else "max_len"
+            raise ValueError(f"length {length} is beyond the {longest} positions of {where}; shorten it, or use {fix}")

@@ -1,0 +1,188 @@
+"""The Reformer language model: embeddings, reversible stack, output head.
+
+B batch, L length, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reformer.layers import (
+    AxialPositions,
+    FeedForward,
+    FullSelfAttention,
+    LocalSelfAttention,
+    LSHSelfAttention,
+    ReversibleStack,
+    SelfAttention,
+    sinusoidal_positions,
+)
+from reformer.layers.attention import resolve_seed
+from reformer.models.config import ReformerConfig
+from reformer.ops import chunked_cross_entropy, derive_seed, dropout, places_in_segments
+
+_STACK, _EMBEDDING_DROPOUT = 0, 1
+
+
+class ReformerLM(nn.Module):
+    """Language model of ``ReformerConfig``: causal, or bidirectional for masked-token training.
+
+    The two streams both start as the embedding; the head reads their concatenation after a LayerNorm, as the authors'
+    language model. Any input length from 1 to what the positions allow.
+    """
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size + 2, config.d_model)
+        self.positions = _learned_positions(config)
+        layers = [(_attention(config, kind), _feed_forward(config)) for kind in config.attention]
+        self.stack = ReversibleStack(config.d_model, layers, dropout=config.dropout, reversible=config.reversible)
+        self.norm = nn.LayerNorm(2 * config.d_model)
+        self.head = nn.Linear(2 * config.d_model, config.vocab_size)
+        nn.init.normal_(self.embedding.weight, std=1.0)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+
+    def forward(
+        self,
+        tokens: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        targets: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        seed: int | Tensor | None = None,
+        reduction: str = "mean",
+    ) -> Tensor:
+        """Logits [B, L, V], or with ``targets`` [B, L] the loss in nats (-100: not counted), logits never whole.
+
+        Args:
+            tokens: ids [B, L], or ``inputs_embeds`` [B, L, d_model] in their place. A causal model predicts at position
+                t the token *after* tokens[:, t]; ``shift_right`` makes such inputs.
+            segment_ids: [B, L]; a token sees only its own segment, a negative id is padding.
+            position_ids: [B, L]; default: the place of a token in its segment, so padding on either side is inert.
+            seed: of rotations and dropout. None: torch's global generator in training, a fixed one in evaluation.
+            reduction: of the loss: "mean", "sum", or "none" for [B, L].
+
+        Raises ValueError for a length beyond the positions or shapes that do not fit.
+        """
+        hidden = self.hidden(
+            tokens, inputs_embeds=inputs_embeds, segment_ids=segment_ids, position_ids=position_ids, seed=seed
+        )
+        if targets is None:
+            return self.head(hidden)
+        return chunked_cross_entropy(
+            hidden,
+            self.head.weight,
+            self.head.bias,
+            targets,
+            chunk_len=self.config.loss_chunk_len,
+            reduction=reduction,
+        )
+
+    def hidden(
+        self,
+        tokens: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        seed: int | Tensor | None = None,
+    ) -> Tensor:
+        """What the head reads [B, L, 2·d_model]: both streams, normalised. Arguments as in ``forward``."""
+        if (tokens is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of tokens and inputs_embeds")
+        seed = resolve_seed(seed, self.training)
+        x = self.embedding(tokens) if inputs_embeds is None else inputs_embeds
+        if x.dim() != 3 or x.shape[1] < 1 or x.shape[2] != self.config.d_model:
+            raise ValueError(
+                f"the input must be tokens [batch, length >= 1] or embeddings [batch, length, {self.config.d_model}], "
+                f"got embeddings of shape {list(x.shape)}"
+            )
+        self.config.require_length(x.shape[1])
+        if position_ids is None and segment_ids is not None:
+            position_ids = places_in_segments(segment_ids)
+        x = self._add_positions(x, position_ids)
+        if self.training and self.config.dropout > 0.0:
+            x = dropout(x, self.config.dropout, derive_seed(seed, _EMBEDDING_DROPOUT))
+        y1, y2 = self.stack(
+            x, x, seed=derive_seed(seed, _STACK), segment_ids=segment_ids, position_ids=position_ids
+        )
+        return self.norm(torch.cat([y1, y2], dim=-1))
+
+    def shift_right(self, tokens: Tensor) -> Tensor:
+        """Inputs [B, L] whose targets are ``tokens`` [B, L]: the start id, then all tokens but the last."""
+        return torch.cat([torch.full_like(tokens[:, :1], self.config.start_id), tokens[:, :-1]], dim=1)
+
+    def with_changes(self, **changes: Any) -> "ReformerLM":
+        """A model with the same weights and a changed config (attention, n_hashes, pattern, reversible, ...).
+
+        Raises ValueError if the change needs other parameters.
+        """
+        changed = ReformerLM(dataclasses.replace(self.config, **changes))
+        mine = {name: tuple(p.shape) for name, p in self.state_dict().items()}
+        theirs = {name: tuple(p.shape) for name, p in changed.state_dict().items()}
+        if mine != theirs:
+            odd = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+            raise ValueError(f"{changes} needs other parameters than this model has: {', '.join(odd[:4])}")
+        changed.load_state_dict(self.state_dict())
+        return changed.to(self.head.weight.device, self.head.weight.dtype).train(self.training)
+
+    def _add_positions(self, x: Tensor, position_ids: Tensor | None) -> Tensor:
+        length = x.shape[1]
+        if self.positions is not None:
+            return x + self.positions(length, position_ids)
+        if self.config.positions == "sinusoidal":
+            ids = torch.arange(length, device=x.device) if position_ids is None else position_ids
+            return x + sinusoidal_positions(ids, self.config.d_model).to(x.dtype)
+        return x
+
+
+def _learned_positions(config: ReformerConfig) -> AxialPositions | None:
+    if config.positions == "axial":
+        return AxialPositions(config.axial_shape, config.axis_widths)
+    if config.positions == "learned":
+        return AxialPositions((config.max_len,), (config.d_model,))
+    return None
+
+
+def _attention(config: ReformerConfig, kind: str) -> SelfAttention:
+    common: dict[str, Any] = {
+        "head_dim": config.head_dim,
+        "d_attn": config.d_attn,
+        "causal": config.causal,
+        "dropout": config.attention_dropout,
+        "rotary": config.positions == "rotary",
+        "impl": config.impl,
+    }
+    if kind == "lsh":
+        return LSHSelfAttention(
+            config.d_model,
+            config.n_heads,
+            n_hashes=config.n_hashes,
+            n_buckets=config.n_buckets,
+            chunk_len=config.lsh_chunk_len,
+            pattern=config.pattern,
+            window=config.lsh_window,
+            scale=config.attention_scale,
+            **common,
+        )
+    common["shared_qk"] = config.shared_qk
+    common["scale"] = config.attention_scale if config.shared_qk else None
+    if kind == "local":
+        return LocalSelfAttention(config.d_model, config.n_heads, chunk_len=config.local_chunk_len, **common)
+    return FullSelfAttention(config.d_model, config.n_heads, **common)
+
+
+def _feed_forward(config: ReformerConfig) -> FeedForward:
+    return FeedForward(
+        config.d_model,
+        config.d_ff,
+        activation=config.activation,
+        chunk_len=config.ff_chunk_len,
+        dropout=config.dropout,
+    )

@@ -1,0 +1,13 @@
+"""Evaluation: bits per byte with its protocol, accuracy of the duplication task, yardsticks."""
+
+from reformer.evaluation.bits_per_byte import bits_per_byte, masked_bits_per_byte, second_half_accuracy
+from reformer.evaluation.variants import attention_variant
+from reformer.evaluation.yardsticks import compressor_bits_per_byte
+
+__all__ = [
+    "attention_variant",
+    "bits_per_byte",
+    "compressor_bits_per_byte",
+    "masked_bits_per_byte",
+    "second_half_accuracy",
+]

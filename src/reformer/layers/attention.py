@@ -4,6 +4,8 @@ With shared QK (the paper's) all three have the same parameters under the same n
 B batch, L length, H heads, D head size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -150,15 +152,15 @@ class LSHSelfAttention(SelfAttention):
         n_chunks_after: int | None = None,
         causal: bool = True,
         scale: float = 1.0,
-        **common: object,
+        **common: Any,
     ) -> None:
-        super().__init__(d_model, n_heads, causal=causal, shared_qk=True, scale=scale, **common)  # type: ignore[arg-type]
+        super().__init__(d_model, n_heads, causal=causal, shared_qk=True, scale=scale, **common)
         if n_buckets is not None:
             bucket_factors(n_buckets)
         self.n_hashes, self.n_buckets = n_hashes, n_buckets
         if n_chunks_after is None:
             n_chunks_after = 0 if causal or pattern == "bucket" else 1
-        self.options = {
+        self.options: dict[str, Any] = {
             "chunk_len": chunk_len,
             "pattern": pattern,
             "window": window,
@@ -184,7 +186,7 @@ class LSHSelfAttention(SelfAttention):
             buckets,
             causal=self.causal,
             segment_ids=segment_ids,
-            scale=self.scale,
+            scale=1.0 if self.scale is None else self.scale,
             dropout_p=dropout_p,
             dropout_seed=dropout_seed,
             order=order,
@@ -207,12 +209,12 @@ class LocalSelfAttention(SelfAttention):
         n_chunks_before: int = 1,
         n_chunks_after: int | None = None,
         causal: bool = True,
-        **common: object,
+        **common: Any,
     ) -> None:
-        super().__init__(d_model, n_heads, causal=causal, **common)  # type: ignore[arg-type]
+        super().__init__(d_model, n_heads, causal=causal, **common)
         if (chunk_len is None) == (window is None):
             raise ValueError(f"give exactly one of chunk_len and window, got chunk_len={chunk_len}, window={window}")
-        self.options = {
+        self.options: dict[str, Any] = {
             "chunk_len": chunk_len,
             "window": window,
             "n_chunks_before": n_chunks_before,

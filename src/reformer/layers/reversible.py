@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,14 @@ class ResidualBranch(nn.Module):
         return dropout(out, self.dropout if training else 0.0, derive_seed(seed, _RESIDUAL_DROPOUT)), saved
 
 
+class ReversibleLayer(nn.Module):
+    """The two residual functions of one layer; ``ReversibleStack`` applies them."""
+
+    def __init__(self, attention: ResidualBranch, feed_forward: ResidualBranch) -> None:
+        super().__init__()
+        self.attention, self.feed_forward = attention, feed_forward
+
+
 class ReversibleStack(nn.Module):
     """Layers (attention, feed-forward) over two streams (paper, section 3): y1 = x1 + A(x2), y2 = x2 + F(y1).
 
@@ -58,13 +66,8 @@ class ReversibleStack(nn.Module):
     ) -> None:
         super().__init__()
         self.reversible = reversible
-        self.layers = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "attention": ResidualBranch(d_model, attention, dropout),
-                    "feed_forward": ResidualBranch(d_model, feed_forward, dropout),
-                }
-            )
+        self.layers: Iterable[ReversibleLayer] = nn.ModuleList(  # type: ignore[assignment]
+            ReversibleLayer(ResidualBranch(d_model, attention, dropout), ResidualBranch(d_model, feed_forward, dropout))
             for attention, feed_forward in layers
         )
 
@@ -79,13 +82,13 @@ class ReversibleStack(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(y1, y2), both [B, L, d_model]; ``seed`` as in ``SelfAttention.forward``."""
         seed = resolve_seed(seed, self.training)
-        pairs = []
-        for index, layer in enumerate(self.layers):
-            branches = (
-                self._branch(layer[name], derive_seed(seed, index, which), segment_ids, position_ids)
-                for which, name in enumerate(("attention", "feed_forward"))
+        pairs = [
+            (
+                self._branch(layer.attention, derive_seed(seed, index, 0), segment_ids, position_ids),
+                self._branch(layer.feed_forward, derive_seed(seed, index, 1), segment_ids, position_ids),
             )
-            pairs.append(tuple(branches))
+            for index, layer in enumerate(self.layers)
+        ]
         return reversible_sequence(x1, x2, pairs, reversible=self.reversible)
 
     def _branch(

@@ -131,6 +131,8 @@ class ReformerConfig:
         """Raise ValueError if the positions do not reach ``length``."""
         longest = self.longest_input
         if longest is not None and length > longest:
-            fix = f"axial_shape with a product of at least {length}" if self.positions == "axial" else "a larger max_len"
+            fix = (
+                f"axial_shape with a product of at least {length}" if self.positions == "axial" else "a larger max_len"
+            )
             where = f"axial_shape {self.axial_shape}" if self.positions == "axial" else "max_len"
             raise ValueError(f"length {length} is beyond the {longest} positions of {where}; shorten it, or use {fix}")

@@ -42,7 +42,7 @@ class ReformerLM(nn.Module):
         self.stack = ReversibleStack(config.d_model, layers, dropout=config.dropout, reversible=config.reversible)
         self.norm = nn.LayerNorm(2 * config.d_model)
         self.head = nn.Linear(2 * config.d_model, config.vocab_size)
-        nn.init.normal_(self.embedding.weight, std=1.0)
+        nn.init.normal_(self.embedding.weight, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -109,9 +109,7 @@ class ReformerLM(nn.Module):
         x = self._add_positions(x, position_ids)
         if self.training and self.config.dropout > 0.0:
             x = dropout(x, self.config.dropout, derive_seed(seed, _EMBEDDING_DROPOUT))
-        y1, y2 = self.stack(
-            x, x, seed=derive_seed(seed, _STACK), segment_ids=segment_ids, position_ids=position_ids
-        )
+        y1, y2 = self.stack(x, x, seed=derive_seed(seed, _STACK), segment_ids=segment_ids, position_ids=position_ids)
         return self.norm(torch.cat([y1, y2], dim=-1))
 
     def shift_right(self, tokens: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ def require_same(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
 def require_same_device(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
     """Raise ValueError unless both tensors are on one device."""
     if a.device != b.device:
-        raise ValueError(f"{name_a} and {name_b} must be on one device, got {a.device} and {b.device}; move one of them")
+        raise ValueError(
+            f"{name_a} and {name_b} must be on one device, got {a.device} and {b.device}; move one of them"
+        )
 
 
 def require_at_least(name: str, value: int, minimum: int) -> None:

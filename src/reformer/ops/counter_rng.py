@@ -18,7 +18,9 @@ def as_seed(seed: int | Tensor) -> Tensor:
     """The seed as a 0-dim int64 tensor. Raises TypeError for anything but an int or an integer tensor of one element."""
     if isinstance(seed, Tensor):
         if seed.numel() != 1 or seed.is_floating_point():
-            raise TypeError(f"a seed must be an int or an int64 tensor of one element, got {seed.dtype} {list(seed.shape)}")
+            raise TypeError(
+                f"a seed must be an int or an int64 tensor of one element, got {seed.dtype} {list(seed.shape)}"
+            )
         return seed.reshape(()).to(torch.int64)
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(f"a seed must be an int or an int64 tensor of one element, got {type(seed).__name__}")

@@ -26,7 +26,7 @@ def chunked_cross_entropy(
     """Cross-entropy in nats of softmax(x · weightᵀ + bias) against ``targets``, ``chunk_len`` positions at a time.
 
     x [B, L, D], weight [V, D], bias [V], targets [B, L] integers; positions with ``ignore_index`` count 0. ``reduction``
-    "mean" (over the counted positions), "sum", or "none" for [B, L]. ``label_smoothing`` as in
+    "mean" (over the counted positions; 0 if there is none), "sum", or "none" for [B, L]. ``label_smoothing`` as in
     torch.nn.functional.cross_entropy. Losses are float32 (float64 for float64). Raises ValueError or TypeError.
     """
     require_float("x", x)
@@ -44,7 +44,7 @@ def chunked_cross_entropy(
     loss = _cross_entropy_op(x, weight, bias, targets.long(), min(chunk_len, x.shape[1]), ignore_index, label_smoothing)
     if reduction == "none":
         return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / (targets != ignore_index).sum()
+    return loss.sum() if reduction == "sum" else loss.sum() / (targets != ignore_index).sum().clamp_min(1)
 
 
 @torch.library.custom_op("reformer::cross_entropy", mutates_args=())

@@ -1,5 +1,7 @@
 """Local and full attention over tiles in plain PyTorch: the identity order, or one sorted by segment."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def eager_forward(
     *,
     scale: float,
     dropout_p: float,
-    **pattern: object,
+    **pattern: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k`` are the keys as they enter the logit."""
     B, H, L, _ = q.shape
@@ -47,15 +49,26 @@ def eager_backward(
     *,
     scale: float,
     dropout_p: float,
-    **pattern: object,
+    **pattern: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv)."""
     B, H, L, _ = q.shape
     plan = _plan(B, H, L, q.device, segment_ids, **pattern)
     dropout = None if dropout_seed is None else Dropout(p=dropout_p, seed=dropout_seed, n_heads=H)
-    tensors = (x.flatten(0, 1) for x in (grad_out, grad_lse, q, k, v, out, lse, alone))
     with torch.autocast(q.device.type, enabled=False):
-        dq, dk, dv = tiled_backward(*tensors, plan, scale=scale, dropout=dropout)
+        dq, dk, dv = tiled_backward(
+            grad_out.flatten(0, 1),
+            grad_lse.flatten(0, 1),
+            q.flatten(0, 1),
+            k.flatten(0, 1),
+            v.flatten(0, 1),
+            out.flatten(0, 1),
+            lse.flatten(0, 1),
+            alone.flatten(0, 1),
+            plan,
+            scale=scale,
+            dropout=dropout,
+        )
     return dq.to(q.dtype).view_as(q), dk.to(k.dtype).view_as(k), dv.to(v.dtype).view_as(v)
 
 

@@ -3,6 +3,8 @@
 B batch, H heads, R rounds, L length, D head size, E value head size, N = B·H.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def eager_forward(
     *,
     scale: float,
     dropout_p: float,
-    **pattern: object,
+    **pattern: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``alone`` is what the backward pass needs."""
     B, H, L, _ = qk.shape
@@ -51,7 +53,7 @@ def eager_backward(
     *,
     scale: float,
     dropout_p: float,
-    **pattern: object,
+    **pattern: Any,
 ) -> tuple[Tensor, Tensor]:
     """(dqk, dv)."""
     plan = _plan(buckets, order, segment_ids, **pattern)

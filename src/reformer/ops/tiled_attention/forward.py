@@ -71,9 +71,7 @@ def _one_pass(
     return out.view(N, G * m, -1), lse.view(N, G * m)
 
 
-def _tile(
-    q: Tensor, k: Tensor, v: Tensor, slab: Slab, scale: float, dropout: Dropout | None
-) -> tuple[Tensor, Tensor]:
+def _tile(q: Tensor, k: Tensor, v: Tensor, slab: Slab, scale: float, dropout: Dropout | None) -> tuple[Tensor, Tensor]:
     logits = tile_logits(gather_rows(q, slab.query_rows_Tm), gather_rows(k, slab.key_rows_TW), slab, scale)
     highest = logits.amax(-1, keepdim=True)
     # A row with nothing visible has highest = -inf; shifting it by 0 keeps its weights at exp(-inf) = 0.

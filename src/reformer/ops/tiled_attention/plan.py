@@ -67,7 +67,7 @@ class Plan:
         tile = torch.arange(C, device=order.device)
         first = F.pad(torch.where(empty, L, start), (0, -L % m), value=L).reshape(N, C, m).amin(-1) // m - tile
         last = (F.pad(torch.where(empty, 0, end), (0, -L % m)).reshape(N, C, m).amax(-1) - 1) // m - tile
-        strips = []
+        strips: list[tuple[int, int, Tensor | None]] = []
         for low in range(int(first.min()), int(last.max()) + 1, _STRIP):
             active = ((first < low + _STRIP) & (last >= low)).flatten().nonzero().flatten()
             if active.numel():

@@ -1,0 +1,57 @@
+"""``reformer data NAME``: prepare a corpus ahead of training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from reformer.cli.parsing import UsageError, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where the bytes come from and where they go."""
+
+    file: Path | None = None
+    """enwik8 from this file (raw, .zip, .xz, .gz, .bz2 or .zst) instead of the official download."""
+    cache_dir: Path = Path("~/.cache/reformer")
+    """Where prepared corpora are kept."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, prepare, and print the corpus's card."""
+    from tyro.conf import Positional
+
+    from reformer.data import load_corpus, prepare_enwik8
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(DataOptions):
+        source: Annotated[Positional[str], "enwik8, stdlib, a path, or - for standard input."]
+
+    options = parse(
+        Arguments,
+        arguments,
+        prog="reformer data",
+        description="Prepare a corpus as memory maps: enwik8 (official download, resumable, checked), stdlib, or your own bytes.",
+    )
+    cache_dir = options.cache_dir.expanduser()
+    if options.source == "enwik8":
+        corpus = prepare_enwik8(cache_dir, options.file, progress=None if options.file else _progress)
+    elif options.file is not None:
+        raise UsageError("--file goes with enwik8; for your own file: reformer data PATH")
+    else:
+        corpus = load_corpus(options.source, cache_dir)
+    print(f"{corpus.name}: {corpus.directory}")
+    for name, split in corpus.card["splits"].items():
+        print(f"  {name:<11}{split['bytes']:>14,} bytes  sha256 {split['sha256']}")
+    print(f"next: reformer train quickstart --data {options.source}")
+    return 0
+
+
+def _progress(done: int, total: int | None) -> None:
+    if sys.stderr.isatty():
+        of = "" if total is None else f" of {total / 2**20:.1f}"
+        print(f"\r{done / 2**20:.1f}{of} MiB", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,124 @@
+"""``reformer eval RUN``: bits per byte with its protocol, beside general-purpose compressors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from reformer.cli.parsing import UsageError, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """What to measure."""
+
+    splits: tuple[str, ...] = ("validation", "test")
+    limit: int = 65_536
+    """First bytes of each split (duplication: sequences, at most 256)."""
+    overlap: int = 0
+    """Bytes of context that a window repeats from the one before; 0: disjoint windows, no carried context."""
+    n_hashes: str | None = None
+    """Hash rounds at evaluation, separated by commas: 1,2,4,8 gives one table."""
+    attention: str | None = None
+    """Attention at evaluation, separated by commas: as-trained, full, lsh-N."""
+    checkpoint: str = "latest"
+    """latest or best."""
+    window: int | None = None
+    """Bytes of a window; default: that of training."""
+    cache_dir: Path = Path("~/.cache/reformer")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, evaluate, print the table and keep it in the run's eval.json and card."""
+    directory, options = _parse(arguments)
+    evaluate_run(directory, options, ["reformer", "eval", *arguments])
+    return 0
+
+
+def evaluate_run(directory: Path, options: EvalOptions, command: list[str]) -> list[dict[str, Any]]:
+    """Rows {"split", "attention", "bits_per_byte", ...} of every split and attention variant; printed and kept."""
+    import dataclasses
+
+    from reformer.evaluation import attention_variant
+    from reformer.training.results import TABLE_FILE, add_results
+    from reformer.training.run_directory import load_trained
+    from reformer.training.tasks import TextTask, make_task
+
+    run_, model, step = load_trained(directory, options.checkpoint)
+    config = run_.config
+    if options.window is not None:
+        config = dataclasses.replace(config, seq_len=options.window)
+    if not 0 <= options.overlap < config.seq_len:
+        raise UsageError(
+            f"--overlap must be at least 0 and below the window of {config.seq_len}, got {options.overlap}"
+        )
+    task = make_task(config, options.cache_dir.expanduser(), run_.corpus_directory)
+    is_text = isinstance(task, TextTask)
+    limit = options.limit if is_text else min(options.limit, 256)
+    rows: list[dict[str, Any]] = []
+    for split in options.splits if is_text else options.splits[-1:]:
+        for name in _variants(options, config.task):
+            result = task.evaluate(attention_variant(model, name), split, limit, options.overlap)
+            rows.append({"split": split, "attention": name, "step": step, **result})
+            _print_row(rows[-1], first=len(rows) == 1)
+    print(f"protocol: {rows[-1]['protocol']}; checkpoint of step {step}")
+    if isinstance(task, TextTask):
+        rows += _yardsticks(task, options)
+    add_results(directory, rows, command)
+    print(f"kept in {directory / TABLE_FILE} and {directory / 'card.md'}")
+    return rows
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Path, EvalOptions]:
+    from tyro.conf import Positional
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(EvalOptions):
+        run: Annotated[Positional[Path], "Folder of a run."]
+
+    parsed = parse(Arguments, arguments, prog="reformer eval", description="Measure a trained run.")
+    for split in parsed.splits:
+        if split not in ("train", "validation", "test"):
+            raise UsageError(f"unknown split {split!r}; splits: train, validation, test")
+    if parsed.checkpoint not in ("latest", "best"):
+        raise UsageError(f"--checkpoint must be latest or best, got {parsed.checkpoint!r}")
+    if parsed.limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {parsed.limit}")
+    return parsed.run.expanduser(), parsed
+
+
+def _variants(options: EvalOptions, task: str) -> list[str]:
+    names = [] if options.attention is None else options.attention.split(",")
+    for number in [] if options.n_hashes is None else options.n_hashes.split(","):
+        if not number.strip().isdigit() or int(number) < 1:
+            raise UsageError(f"--n-hashes takes positive numbers separated by commas, got {options.n_hashes!r}")
+        names.append(f"lsh-{int(number)}")
+    if names:
+        return names
+    # The columns of the paper's table 2.
+    return ["full", "lsh-8", "lsh-4", "lsh-2", "lsh-1"] if task == "duplication" else ["as-trained"]
+
+
+def _yardsticks(task: Any, options: EvalOptions) -> list[dict[str, Any]]:
+    from reformer.evaluation import compressor_bits_per_byte
+
+    rows = []
+    for split in options.splits:
+        data = task.corpus.split(split)[: options.limit].tobytes()
+        for name, value in compressor_bits_per_byte(data).items():
+            protocol = f"the same first {len(data):,} {split} bytes, compressed alone"
+            rows.append(
+                {"split": split, "attention": name, "bits_per_byte": value, "protocol": protocol, "n_bytes": len(data)}
+            )
+            _print_row(rows[-1], first=False)
+    print("gzip, bzip2 and xz see those bytes only; the model has also seen the training split")
+    return rows
+
+
+def _print_row(row: dict[str, Any], first: bool) -> None:
+    if first:
+        print(f"{'split':<12}{'attention':<14}{'bits/byte':>10}{'accuracy':>10}")
+    accuracy = f"{row['accuracy']:.2%}" if "accuracy" in row else ""
+    print(f"{row['split']:<12}{row['attention']:<14}{row['bits_per_byte']:>10.3f}{accuracy:>10}", flush=True)

@@ -1,0 +1,91 @@
+"""``reformer generate RUN --prompt ...``: bytes of a trained run, streamed as text."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TextIO
+
+from reformer.cli.parsing import UsageError, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """What to continue and how to draw."""
+
+    prompt: str = ""
+    """The text to continue; - reads standard input."""
+    n_bytes: int = 256
+    """New bytes."""
+    temperature: float = 0.8
+    """0: always the likeliest byte."""
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int = 0
+    """Fixes the draws and the hash rotations."""
+    checkpoint: str = "latest"
+    """latest or best."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, load and stream."""
+    from tyro.conf import Positional
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(GenerateOptions):
+        run: Annotated[Positional[Path], "Folder of a run."]
+
+    options = parse(Arguments, arguments, prog="reformer generate", description="Continue a prompt with a trained run.")
+    if options.n_bytes < 1:
+        raise UsageError(f"--n-bytes must be at least 1, got {options.n_bytes}")
+    prompt = sys.stdin.buffer.read() if options.prompt == "-" else options.prompt.encode()
+    generate_text(options.run.expanduser(), prompt, options)
+    return 0
+
+
+def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> None:
+    """Stream prompt and continuation to standard output."""
+    from reformer.generation import SamplingConfig, generate
+    from reformer.training.run_directory import load_trained
+
+    sampling = SamplingConfig(
+        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
+    )
+    _, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
+    tokens = generate(model, prompt, options.n_bytes, sampling, seed=options.seed)
+    stream_utf8([*prompt], sys.stdout)
+    stream_utf8(tokens, sys.stdout)
+    print()
+
+
+def stream_utf8(tokens: Iterable[int], stream: TextIO) -> None:
+    """Write byte values as they come, always as valid UTF-8: what cannot be decoded becomes U+FFFD.
+
+    On a terminal, control characters other than line ends and tabs are shown, not obeyed.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    shown = _printable if stream.isatty() else str
+    binary = getattr(stream, "buffer", None)
+
+    def write(text: str) -> None:
+        if binary is not None:
+            # The bytes themselves: the terminal's locale may not be UTF-8.
+            binary.write(text.encode())
+            binary.flush()
+        else:
+            stream.write(text)
+
+    stream.flush()
+    for token in tokens:
+        if text := decoder.decode(bytes([token])):
+            write(shown(text))
+    if text := decoder.decode(b"", final=True):
+        write(shown(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)

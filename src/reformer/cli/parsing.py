@@ -1,0 +1,74 @@
+"""Command lines from dataclasses by tyro, with its errors brought to one line."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import typing
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class UsageError(ValueError):
+    """A command line that does not parse; the message is one line."""
+
+
+def parse(cls: type[T], arguments: Sequence[str], *, prog: str, description: str, default: T | None = None) -> T:
+    """``arguments`` as an instance of the dataclass ``cls``; prints help and exits on --help.
+
+    Raises UsageError for what does not parse, and whatever ``cls`` itself raises for values that do not fit.
+    """
+    import tyro
+
+    options: dict[str, Any] = {"prog": prog, "description": description, "args": list(arguments)}
+    if default is not None:
+        options["default"] = default
+    if {"-h", "--help"} & set(arguments):
+        return tyro.cli(cls, **options)
+    known = _option_names(cls)
+    _check_names(arguments, known, prog)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return tyro.cli(cls, **options)
+    except SystemExit:
+        raise UsageError(f"{_first_words(said.getvalue())}; see {prog} --help") from None
+
+
+def _check_names(arguments: Sequence[str], known: list[str], prog: str) -> None:
+    for argument in arguments:
+        name = argument.split("=", 1)[0].replace("_", "-")
+        if name.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            near += [option for option in known if option.endswith(f".{name[2:]}") and option not in near]
+            hint = f"did you mean {' or '.join(near[:3])}?" if near else f"see {prog} --help"
+            raise UsageError(f"unknown option {argument.split('=', 1)[0]}; {hint}")
+
+
+def _option_names(cls: Any, prefix: str = "") -> list[str]:
+    names = []
+    types = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name = prefix + field.name.replace("_", "-")
+        if dataclasses.is_dataclass(types[field.name]):
+            names += _option_names(types[field.name], f"{name}.")
+        else:
+            names += [f"--{name}", f"--{prefix}no-{field.name.replace('_', '-')}"]
+    return names
+
+
+def _first_words(box: str) -> str:
+    """The message inside tyro's framed error: the lines up to its first rule."""
+    lines = []
+    for line in box.splitlines():
+        text = line.strip().strip("│").strip()
+        if re.match(r"^[╭╰].*", text):
+            continue
+        if re.fullmatch(r"[─-]{3,}", text):
+            break
+        if text:
+            lines.append(text)
+    return " ".join(lines) or "the command line does not parse"

@@ -1,0 +1,147 @@
+"""The frozen description of a training run: everything that decides the resulting weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from reformer.models import ReformerConfig
+from reformer.ops.checks import require_at_least, require_choice
+
+TASKS = ("text", "duplication")
+OBJECTIVES = ("causal", "masked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Optimizer and learning-rate schedule."""
+
+    name: str = "adamw"
+    """adafactor (the authors'), adam or adamw."""
+    lr: float = 1e-3
+    """Peak learning rate; of "rsqrt" the constant c in c · min(t, w)/w / sqrt(max(t, w))."""
+    schedule: str = "cosine"
+    """rsqrt (the paper's), cosine or constant, each after a linear warm-up."""
+    warmup_steps: int = 100
+    final_fraction: float = 0.05
+    """Of the peak learning rate, at the end of "cosine"."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-9
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    """Largest norm of the gradient; None: not clipped."""
+
+    def __post_init__(self) -> None:
+        require_choice("optimizer.name", self.name, ("adafactor", "adam", "adamw"))
+        require_choice("optimizer.schedule", self.schedule, ("rsqrt", "cosine", "constant"))
+        require_at_least("optimizer.warmup_steps", self.warmup_steps, 0)
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"optimizer.lr must be above 0, got {self.lr}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"optimizer.clip_norm must be above 0 or None, got {self.clip_norm}")
+        if self.weight_decay < 0:
+            raise ValueError(f"optimizer.weight_decay must be at least 0, got {self.weight_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run. Same config, same machine and versions: the same bytes, also after an interruption."""
+
+    name: str
+    task: str = "text"
+    """text: windows of a byte corpus; duplication: the paper's synthetic task 0w0w (seq_len = 2·|w| + 2)."""
+    data: str = "stdlib"
+    """stdlib (this Python's own source text), enwik8, the path of a file or folder (.gz .xz .zst too), or - for standard input."""
+    objective: str = "causal"
+    """causal: next byte; masked: hidden bytes, for a bidirectional model (model.causal False)."""
+    seq_len: int = 4096
+    """Bytes (tokens) of a training window."""
+    batch_size: int = 1
+    """Windows of one forward and backward pass."""
+    accumulate: int = 1
+    """Passes whose gradients are averaged into one step."""
+    steps: int = 1000
+    seed: int = 0
+    autocast: str | None = None
+    """bfloat16, or None for float32 throughout."""
+    compile: bool = False
+    """torch.compile the model (needs a C++ compiler on a CPU)."""
+    device: str = "auto"
+    """auto: cuda if there is one, else cpu."""
+    log_every: int = 10
+    eval_every: int = 200
+    """Steps between evaluations on the validation split; the last step is always evaluated."""
+    eval_bytes: int = 65_536
+    """Validation bytes (duplication: sequences) of one evaluation."""
+    checkpoint_every: int = 100
+    keep_last: int = 2
+    """Newest checkpoints kept, beside the best one."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    model: ReformerConfig = field(default_factory=ReformerConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("task", self.task, TASKS)
+        require_choice("objective", self.objective, OBJECTIVES)
+        for name in (
+            "seq_len", "batch_size", "accumulate", "steps", "log_every", "eval_every", "eval_bytes",
+            "checkpoint_every", "keep_last",
+        ):  # fmt: skip
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("seed", self.seed, 0)
+        if self.autocast not in (None, "bfloat16"):
+            raise ValueError(f"autocast must be bfloat16 or None, got {self.autocast!r}")
+        self.model.require_length(self.seq_len)
+        if (self.objective == "masked") == self.model.causal:
+            raise ValueError(
+                f"objective {self.objective!r} needs model.causal={self.objective == 'causal'}, got {self.model.causal}"
+            )
+        if self.task == "text" and self.model.vocab_size != 256:
+            raise ValueError(f"task 'text' is over bytes: model.vocab_size must be 256, got {self.model.vocab_size}")
+        if self.task == "duplication":
+            self._check_duplication()
+
+    def _check_duplication(self) -> None:
+        if self.seq_len % 2 or self.seq_len < 4:
+            raise ValueError(f"task 'duplication' has seq_len 2·|w| + 2, even and at least 4, got {self.seq_len}")
+        if self.objective != "causal" or self.model.vocab_size < 2:
+            raise ValueError("task 'duplication' is causal, over at least two symbols")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, as JSON holds them."""
+        return _plain(dataclasses.asdict(self))
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """The config that ``TrainConfig.as_dict`` gave. Raises ValueError for unknown fields."""
+    values = dict(values)
+    values["optimizer"] = _build(OptimizerConfig, values.get("optimizer", {}))
+    values["model"] = _build(ReformerConfig, values.get("model", {}))
+    return _build(TrainConfig, values)
+
+
+def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
+    """The fields in which two ``as_dict`` results differ, as "name: a → b"."""
+    found = []
+    for name in sorted({*a, *b}):
+        left, right = a.get(name), b.get(name)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            found.append(f"{prefix}{name}: {left} → {right}")
+    return found
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; this run was written by another version")
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

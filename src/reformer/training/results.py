@@ -1,0 +1,48 @@
+"""Results measured after training: kept as rows beside the run, and in its card."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reformer.training.card import write_card
+from reformer.training.checkpoint import write_durably
+from reformer.training.environment import code_version
+
+TABLE_FILE = "eval.json"
+_SAME = ("split", "attention", "step", "protocol")
+
+
+def add_results(directory: Path, rows: list[dict[str, Any]], command: list[str]) -> None:
+    """Add evaluation rows to ``eval.json`` and to the run's card; a row measured again replaces the earlier one."""
+    path = directory / TABLE_FILE
+    kept = json.loads(path.read_text()) if path.exists() else []
+    stamp = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "commit": code_version()["commit"],
+    }
+    new = [{**row, **stamp} for row in rows]
+    kept = [row for row in kept if all(_key(row) != _key(other) for other in new)] + new
+    write_durably(path, (json.dumps(kept, indent=1) + "\n").encode())
+    card_path = directory / "card.json"
+    if not card_path.exists():
+        return
+    card = json.loads(card_path.read_text())
+    trained = [result for result in card.get("results", []) if "attention" not in result]
+    card["results"] = trained + [result for row in kept for result in _as_results(row)]
+    write_card(directory, card)
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in _SAME)
+
+
+def _as_results(row: dict[str, Any]) -> list[dict[str, Any]]:
+    common: dict[str, Any] = {name: row[name] for name in ("split", "step", "protocol", "attention") if name in row}
+    results = [{"metric": f"bits per byte ({row['attention']})", "value": row["bits_per_byte"], **common}]
+    if "accuracy" in row:
+        results.append({"metric": f"accuracy ({row['attention']})", "value": row["accuracy"], **common})
+    return results

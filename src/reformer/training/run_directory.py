@@ -1,0 +1,136 @@
+"""The folder of a run: its config, its one writer, and how a finished or interrupted run is opened again.
+
+``config.json`` (the whole config, the command, where the prepared corpus lies), ``metrics.jsonl``, ``tensorboard/``,
+``checkpoints/``, ``plots/``, ``card.json`` and ``card.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reformer.models import ReformerLM
+from reformer.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_durably
+from reformer.training.config import TrainConfig, config_from_dict, differences
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used as asked; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run: its config, where its corpus was prepared, and its folder."""
+
+    directory: Path
+    config: TrainConfig
+    corpus_directory: Path | None
+
+
+def open_run(directory: Path) -> Run:
+    """The run in ``directory``. Raises RunError if there is none."""
+    directory = Path(directory)
+    path = directory / CONFIG_FILE
+    try:
+        document = json.loads(path.read_text())
+        corpus = document["corpus_directory"]
+        config = config_from_dict(document["config"])
+    except FileNotFoundError:
+        raise RunError(f"{directory} holds no run ({CONFIG_FILE} is missing); {_others(directory)}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read as a run's config: {' '.join(str(error).split())}") from error
+    return Run(directory, config, None if corpus is None else Path(corpus))
+
+
+def claim(directory: Path, config: TrainConfig, *, resume: bool) -> Run | None:
+    """None for a new run, or the existing one to resume.
+
+    Raises RunError if a run is there and ``resume`` is off, or if its config differs from ``config``.
+    """
+    if not (directory / CONFIG_FILE).exists():
+        return None
+    if not resume:
+        raise RunError(
+            f"{directory} already holds a run; continue it with --resume, or choose another folder with --out"
+        )
+    run = open_run(directory)
+    changed = differences(run.config.as_dict(), config.as_dict())
+    if changed:
+        raise RunError(
+            f"{directory} was started with another config ({'; '.join(changed[:3])}"
+            f"{'; ...' if len(changed) > 3 else ''}); drop those overrides to resume it, or choose another --out"
+        )
+    return run
+
+
+def write_config(directory: Path, config: TrainConfig, command: list[str], corpus_directory: Path | None) -> None:
+    """Write ``config.json``."""
+    document: dict[str, Any] = {
+        "config": config.as_dict(),
+        "command": command,
+        "corpus_directory": None if corpus_directory is None else str(corpus_directory.resolve()),
+    }
+    write_durably(directory / CONFIG_FILE, (json.dumps(document, indent=2) + "\n").encode())
+
+
+@contextmanager
+def only_writer(directory: Path) -> Iterator[None]:
+    """Hold the run's lock; the system frees it when the process ends, however it ends. Raises RunError if it is taken."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process is training in {directory}; wait for it or choose another --out") from None
+        yield
+
+
+def load_trained(
+    directory: Path, which: str = "latest", notice: Callable[[str], None] = print
+) -> tuple[Run, ReformerLM, int]:
+    """(run, model in evaluation mode, step) of the "latest" or "best" checkpoint; damaged ones are told of and passed over.
+
+    Raises RunError if there is no usable checkpoint.
+    """
+    run = open_run(directory)
+    checkpoint = _choose(run.directory / CHECKPOINTS, which, notice)
+    if checkpoint is None:
+        raise RunError(
+            f"{run.directory} has no usable checkpoint yet; train it: reformer train ... --out {directory} --resume"
+        )
+    model = ReformerLM(run.config.model)
+    model.load_state_dict(checkpoint.tensors["model"])
+    return run, model.eval(), checkpoint.step
+
+
+def find_checkpoint(root: Path, notice: Callable[[str], None]) -> Checkpoint | None:
+    """The newest undamaged checkpoint, if any; each damaged one is told of in one line."""
+
+    def damaged(path: Path, error: Exception) -> None:
+        notice(f"checkpoint {path.name} is refused: {error}; falling back to the one before it")
+
+    return latest_checkpoint(root, damaged)
+
+
+def _choose(root: Path, which: str, notice: Callable[[str], None]) -> Checkpoint | None:
+    latest = find_checkpoint(root, notice)
+    if latest is None or which == "latest":
+        return latest
+    best = latest.state.get("best_step")
+    return latest if best is None else read_checkpoint(root / f"step-{best:08d}")
+
+
+def _others(directory: Path) -> str:
+    runs: list[str] = []
+    with contextlib.suppress(OSError):
+        runs = sorted(str(path.parent) for path in directory.parent.glob(f"*/{CONFIG_FILE}"))
+    return f"runs beside it: {', '.join(runs)}" if runs else "start one with: reformer train quickstart"

@@ -1,0 +1,139 @@
+"""What a run learns from and is measured on: batches as a function of the step, and an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from reformer.data import (
+    Corpus,
+    DataError,
+    duplication_batch,
+    evaluation_windows,
+    load_corpus,
+    masked_batch,
+    open_corpus,
+    sample_windows,
+)
+from reformer.evaluation import bits_per_byte, masked_bits_per_byte, second_half_accuracy
+from reformer.models import ReformerLM
+from reformer.training.config import TrainConfig
+
+# Evaluation batches of synthetic tasks and of masks come from streams of their own.
+_EVALUATION_SEED = 2**31
+
+
+class Task(Protocol):
+    """A source of batches and a measurement."""
+
+    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, targets) int64 [B, L] of the ``index``-th batch of the run; -100 in targets is not counted."""
+
+    def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
+        """{"bits_per_byte", "n_bytes", "protocol", ...} on a split."""
+
+    def card(self) -> dict[str, Any]:
+        """The data's part of the run card."""
+
+
+class TextTask:
+    """Windows of a byte corpus: the next byte (causal), or hidden bytes (masked)."""
+
+    def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
+        self.train = corpus.split("train")
+        # Refused now, with the reason, rather than at the first batch or evaluation.
+        for split in ("train", "validation", "test"):
+            if len(corpus.split(split)) == 0:
+                raise DataError(f"the {split} split of {corpus.name} is empty; give more data")
+        sample_windows(self.train, config.seq_len, 1, seed=0, step=0)
+
+    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, targets) of the ``index``-th batch."""
+        config = self.config
+        windows = sample_windows(self.train, config.seq_len, config.batch_size, seed=config.seed, step=index)
+        if config.objective == "causal":
+            return _shifted(windows, config.model.start_id), windows
+        inputs, mask = masked_batch(windows, mask_id=config.model.mask_id, seed=config.seed, step=index)
+        return inputs, np.where(mask, windows, -100)
+
+    def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
+        """Bits per byte on the first ``limit`` bytes of ``split``."""
+        data, length = self.corpus.split(split), self.config.seq_len
+        windows = evaluation_windows(data, length, overlap=overlap, limit=limit)
+        if self.config.objective == "masked":
+            result = masked_bits_per_byte(model, self._masked(windows))
+            how = "15% of the bytes hidden (fixed seed), scored where hidden"
+        else:
+            result = bits_per_byte(model, windows)
+            how = f"each byte scored once, {f'with {overlap} bytes of context' if overlap else 'no carried context'}"
+        protocol = f"first {min(limit, len(data)):,} {split} bytes, windows of {length:,}, overlap {overlap:,}; {how}"
+        return {**result, "protocol": protocol}
+
+    def card(self) -> dict[str, Any]:
+        """Source, checksums and splits."""
+        card = self.corpus.card
+        splits = card["splits"]
+        return {
+            "source": card.get("source", self.corpus.name),
+            "name": self.corpus.name,
+            "checksums": {name: split["sha256"] for name, split in splits.items()},
+            "splits": {name: split["bytes"] for name, split in splits.items()},
+            **{name: value for name, value in card.items() if name not in ("splits", "source", "name")},
+        }
+
+    def _masked(self, windows: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for index, (window, _) in enumerate(windows):
+            inputs, mask = masked_batch(
+                window[None], mask_id=self.config.model.mask_id, seed=_EVALUATION_SEED, step=index
+            )
+            yield inputs, window[None], mask
+
+
+class DuplicationTask:
+    """The paper's synthetic task 0w0w: loss and accuracy on the second w."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.half = config.seq_len // 2 - 1
+
+    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, targets) of the ``index``-th batch."""
+        sequence, mask = self._draw(self.config.batch_size, self.config.seed, index)
+        return _shifted(sequence, self.config.model.start_id), np.where(mask, sequence, -100)
+
+    def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
+        """Accuracy and bits per symbol on ``limit`` fresh sequences; validation and test are different ones."""
+        seed = _EVALUATION_SEED + (split == "test")
+        size = self.config.batch_size
+        batches = (self._draw(min(size, limit - first), seed, first) for first in range(0, limit, size))
+        result = second_half_accuracy(model, batches)
+        protocol = f"{limit:,} fresh sequences 0w0w with |w| = {self.half}, second w scored, fresh rotations per batch"
+        return {**result, "protocol": protocol}
+
+    def card(self) -> dict[str, Any]:
+        """What the sequences are made from."""
+        return {
+            "source": f"synthetic: 0w0w, |w| = {self.half}, symbols 1..{self.config.model.vocab_size - 1}",
+            "checksums": "none: drawn from (seed, step)",
+            "splits": "endless; evaluation draws from other seeds",
+        }
+
+    def _draw(self, size: int, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        symbols = self.config.model.vocab_size - 1
+        return duplication_batch(self.half, size, seed=seed, step=index, n_symbols=symbols)
+
+
+def make_task(config: TrainConfig, cache_dir: Path, prepared: Path | None = None) -> Task:
+    """The task of ``config``; ``prepared`` is the folder of an already prepared corpus (what a resumed run recorded)."""
+    if config.task == "duplication":
+        return DuplicationTask(config)
+    corpus = open_corpus(prepared) if prepared is not None else load_corpus(config.data, cache_dir)
+    return TextTask(config, corpus)
+
+
+def _shifted(tokens: np.ndarray, start_id: int) -> np.ndarray:
+    return np.concatenate([np.full_like(tokens[:, :1], start_id), tokens[:, :-1]], axis=1)

@@ -9,7 +9,7 @@ demo: $(VENV)/.train
 	$(RUN)/reformer demo
 
 test: $(VENV)/.test
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2
 
 lint: $(VENV)/.test
 	$(RUN)/ruff check .

@@ -1,7 +1,5 @@
 """``reformer data NAME``: prepare a corpus ahead of training."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``reformer eval RUN``: bits per byte with its protocol, beside general-purpose compressors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,8 +1,7 @@
 """``reformer generate RUN --prompt ...``: bytes of a trained run, streamed as text."""
 
-from __future__ import annotations
-
 import codecs
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(Arguments, arguments, prog="reformer generate", description="Continue a prompt with a trained run.")
     if options.n_bytes < 1:
         raise UsageError(f"--n-bytes must be at least 1, got {options.n_bytes}")
-    prompt = sys.stdin.buffer.read() if options.prompt == "-" else options.prompt.encode()
+    prompt = sys.stdin.buffer.read() if options.prompt == "-" else os.fsencode(options.prompt)
     generate_text(options.run.expanduser(), prompt, options)
     return 0
 

@@ -60,15 +60,9 @@ def _option_names(cls: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def _first_words(box: str) -> str:
-    """The message inside tyro's framed error: the lines up to its first rule."""
-    lines = []
-    for line in box.splitlines():
-        text = line.strip().strip("│").strip()
-        if re.match(r"^[╭╰].*", text):
-            continue
-        if re.fullmatch(r"[─-]{3,}", text):
-            break
-        if text:
-            lines.append(text)
-    return " ".join(lines) or "the command line does not parse"
+def _first_words(report: str) -> str:
+    """The message of tyro's report off a terminal: a title, a rule, the message, another rule, help."""
+    parts = re.split(r"^ *-{3,} *$", report, flags=re.MULTILINE)
+    message = " ".join(parts[1 if len(parts) > 1 else 0].split())
+    # A config that refuses its values says all there is to say; tyro adds where it was building it.
+    return re.sub(r"^Error parsing (?!--)\S+: ", "", message) or "the command line does not parse"

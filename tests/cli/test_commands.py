@@ -1,0 +1,273 @@
+"""The command line as a user meets it: the main job, help, and one clear line for each kind of bad input."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from reformer.cli.generate_command import stream_utf8
+from reformer.cli.main import main
+from reformer.training.recipes import RECIPES, recipe
+from tests.training.runs import TINY_FLAGS, write_text
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error) of one command line, in this process."""
+    capsys.readouterr()
+    code = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def train(capsys, folder, *more):
+    data = folder / "text.txt"
+    if not data.exists():
+        write_text(folder)
+    common = ["--data", data, "--out", folder / "run", "--cache-dir", folder / "cache"]
+    return run(capsys, "train", "quickstart", *common, *TINY_FLAGS, *more)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished tiny run, shared by the tests that only read it."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_text(folder)
+    common = ["--data", folder / "text.txt", "--out", folder / "run", "--cache-dir", folder / "cache"]
+    assert main([str(a) for a in ("train", "quickstart", *common, *TINY_FLAGS)]) == 0
+    return folder
+
+
+def test_the_main_job_end_to_end(trained, capsys):
+    directory = trained / "run"
+    for file in ("card.md", "card.json", "metrics.jsonl", "config.json", "plots/loss.png"):
+        assert (directory / file).stat().st_size > 0
+    assert list((directory / "tensorboard").iterdir())
+
+    code, out, _ = run(capsys, "eval", directory, "--n-hashes", "1,2", "--limit", 500, "--cache-dir", trained / "cache")
+    assert code == 0
+    for word in ("lsh-1", "lsh-2", "gzip -9", "bzip2 -9", "xz -9e", "windows of 64", "no carried context"):
+        assert word in out
+    rows = json.loads((directory / "eval.json").read_text())
+    assert {(row["split"], row["attention"]) for row in rows} >= {("test", "lsh-1"), ("validation", "lsh-2")}
+    card = json.loads((directory / "card.json").read_text())
+    assert {"bits per byte (lsh-1)", "bits per byte (gzip -9)"} <= {result["metric"] for result in card["results"]}
+    assert card["data"]["splits"] == {"train": 18000, "validation": 1000, "test": 1000}
+    assert card["setup"]["command"][:3] == ["reformer", "train", "quickstart"]
+
+    code, again, _ = run(
+        capsys, "eval", directory, "--n-hashes", "1,2", "--limit", 500, "--cache-dir", trained / "cache"
+    )
+    assert again == out  # the same measurement gives the same numbers ...
+    assert len(json.loads((directory / "eval.json").read_text())) == len(rows)  # ... and is kept once
+
+    options = ["--prompt", "line ", "--n-bytes", 20, "--seed", 3]
+    code, out, _ = run(capsys, "generate", directory, *options)
+    assert code == 0
+    assert out.startswith("line ")
+    assert len(out) > len("line \n")
+    assert run(capsys, "generate", directory, *options)[1] == out
+
+
+def test_evaluation_with_overlap_gives_context(trained, capsys):
+    code, out, _ = run(capsys, "eval", trained / "run", "--overlap", 32, "--limit", 300, "--splits", "test")
+    assert code == 0
+    assert "with 32 bytes of context" in out
+    assert "validation" not in out
+
+
+def test_duplication_is_evaluated_under_every_attention(tmp_path, capsys):
+    flags = "--seq-len 16 --batch-size 2 --steps 2 --eval-bytes 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    assert run(capsys, "train", "duplication", "--out", tmp_path / "run", *flags.split())[0] == 0
+    code, out, _ = run(capsys, "eval", tmp_path / "run", "--limit", 4)
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines()[1:6]] == ["full", "lsh-8", "lsh-4", "lsh-2", "lsh-1"]
+    assert "|w| = 7" in out
+
+
+def test_the_demo_trains_evaluates_samples_and_says_where_things_are(tmp_path, capsys, monkeypatch):
+    import dataclasses
+
+    from tests.training.runs import TINY
+
+    small = dataclasses.replace(TINY, data="stdlib", name="quickstart", steps=2, accumulate=1)
+    small = dataclasses.replace(small, seq_len=512, model=dataclasses.replace(small.model, axial_shape=(16, 32)))
+    monkeypatch.setitem(RECIPES, "quickstart", lambda: small)
+    arguments = ["demo", "--out", tmp_path / "run", "--cache-dir", tmp_path / "cache"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    for word in ("1/3", "as-trained", "gzip -9", "3/3", "def parse_header", "card.md", "next, your own text"):
+        assert word in out
+    # Run again it neither trains again nor fails.
+    assert run(capsys, *arguments)[0] == 0
+
+
+BAD_INPUT = {
+    "missing file": (["train", "quickstart", "--data", "{folder}/txt.text"], "no file or folder .*txt.text"),
+    "empty file": (["train", "quickstart", "--data", "{folder}/empty"], "empty"),
+    "file shorter than the window": (
+        ["train", "quickstart", "--data", "{folder}/text.txt", "--seq-len", "19000", "--model.positions", "none"],
+        "18,000 bytes.*19,000",
+    ),
+    "unknown recipe": (["train", "quickstrat"], "unknown recipe 'quickstrat'.*did you mean 'quickstart'.*duplication"),
+    "no recipe": (["train", "--steps", "3"], "name the recipe first"),
+    "unknown override": (
+        ["train", "quickstart", "--model.n-hash", "3"],
+        "unknown option --model.n-hash.*--model.n-hashes",
+    ),
+    "override without its room": (
+        ["train", "quickstart", "--n-hashes", "3"],
+        "unknown option --n-hashes.*--model.n-hashes",
+    ),
+    "override of the wrong type": (["train", "quickstart", "--steps", "many"], "--steps.*'many'"),
+    "n_buckets odd": (["train", "quickstart", "--model.n-buckets", "7"], "n_buckets must be even.*got 7.*6 and 8"),
+    "heads times head_dim": (
+        ["train", "quickstart", "--model.n-heads", "4", "--model.head-dim", "32"],
+        r"n_heads × head_dim must be.*256.*4 × 32 = 128",
+    ),
+    "width not divisible": (["train", "quickstart", "--model.n-heads", "3"], "n_heads × head_dim.*256.*n_heads=3"),
+    "beyond the axial shape": (
+        ["train", "quickstart", "--seq-len", "5000"],
+        r"length 5000 is beyond the 4096 positions of axial_shape \(64, 64\)",
+    ),
+    "unknown attention": (
+        ["train", "quickstart", "--model.attention", "sparse"],
+        "'lsh', 'local', 'full', got 'sparse'",
+    ),
+    "bad optimizer": (["train", "quickstart", "--optimizer.name", "sgd"], "optimizer.name must be one of"),
+    "unknown command": (["trian"], "unknown command 'trian'.*did you mean 'train'"),
+    "no such run": (["eval", "{folder}/nothing"], "holds no run"),
+    "eval of unknown split": (["eval", "{run}", "--splits", "dev"], "unknown split 'dev'.*validation"),
+    "eval of bad rounds": (["eval", "{run}", "--n-hashes", "1,x"], "positive numbers separated by commas"),
+    "eval of unknown attention": (["eval", "{run}", "--attention", "dense"], "unknown attention 'dense'"),
+    "eval overlap too large": (["eval", "{run}", "--overlap", "64"], "below the window of 64"),
+    "prompt too long": (
+        ["generate", "{run}", "--prompt", "x" * 100],
+        "prompt of 100 bytes.*longest input, 64; shorten",
+    ),
+    "bad temperature": (["generate", "{run}", "--temperature", "-1"], "temperature must be at least 0"),
+    "enwik8 of wrong content": (["data", "enwik8", "--file", "{folder}/text.txt"], "100,000,000"),
+    "enwik8 not prepared": (["train", "enwik8-64k-3l", "--cache-dir", "{folder}/none"], "reformer data enwik8"),
+    "env with arguments": (["env", "now"], "takes no arguments"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_clear_line_and_exit_code_2(case, trained, capsys, tmp_path, monkeypatch):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    (trained / "empty").touch()
+    arguments, expected = BAD_INPUT[case]
+    filled = [argument.format(folder=trained, run=trained / "run") for argument in arguments]
+    if arguments[:1] == ["train"] and "--cache-dir" not in arguments and len(arguments) > 2:
+        filled += ["--cache-dir", str(trained / "cache")]
+    code, out, err = run(capsys, *filled)
+    assert code == 2
+    assert err.count("\n") == 1, err
+    assert err.startswith("error: ")
+    assert re.search(expected, err), err
+    assert out == ""
+    assert not list(tmp_path.glob("runs/*/checkpoints/*"))
+
+
+def test_help_answers_within_a_second_and_lists_the_recipes():
+    began = time.perf_counter()
+    result = subprocess.run([sys.executable, "-m", "reformer.cli.main", "--help"], capture_output=True, text=True)
+    assert time.perf_counter() - began < 1.0
+    assert result.returncode == 0
+    assert "generate" in result.stdout
+    loaded = "import sys, reformer.cli.main as m; m.main(['--help']); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "False"
+
+
+def test_train_help_lists_recipes_and_every_override(capsys):
+    code, out, _ = run(capsys, "train", "--help")
+    assert code == 0
+    assert all(name in out for name in RECIPES)
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "quickstart", "--help"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    for flag in ("--data", "--out", "--resume", "--model.n-hashes", "--optimizer.lr", "--seq-len"):
+        assert flag in out
+
+
+def test_the_ops_import_nothing_they_do_not_need():
+    code = (
+        "import sys, reformer.ops; "
+        "print(sorted(m for m in ('transformers', 'tyro', 'matplotlib', 'rich', 'tensorboard', 'zstandard') if m in sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_env_reports_the_machine(capsys):
+    code, out, _ = run(capsys, "env")
+    assert code == 0
+    report = json.loads(out)
+    assert report["software"]["torch"]
+    assert report["lsh_attention"]["cpu"].startswith("eager")
+
+
+def test_data_prints_splits_and_checksums(tmp_path, capsys):
+    write_text(tmp_path)
+    code, out, _ = run(capsys, "data", tmp_path / "text.txt", "--cache-dir", tmp_path / "cache")
+    assert code == 0
+    assert "18,000 bytes" in out
+    assert "sha256" in out
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_a_valid_complete_config(name):
+    config = recipe(name)
+    assert config.name == name
+    from reformer.training.config import config_from_dict
+
+    assert config_from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_the_paper_recipes_are_the_papers():
+    three, twelve = recipe("enwik8-64k-3l"), recipe("enwik8-64k-12l")
+    assert (three.seq_len, three.batch_size * three.accumulate) == (65_536, 8)
+    assert three.model.attention == ("lsh",) * 3
+    assert twelve.model.attention == ("lsh",) * 12
+    model = three.model
+    assert (model.d_model, model.d_ff, model.n_heads, model.d_attn, model.lsh_chunk_len) == (1024, 4096, 8, 512, 128)
+    assert (three.optimizer.name, three.optimizer.lr, three.optimizer.warmup_steps) == ("adafactor", 2.0, 8000)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_streaming_is_always_valid_utf8():
+    stream = io.StringIO()
+    stream_utf8([*"é→".encode(), 0xFF, ord("a"), 0xE2, 0x86], stream)
+    assert stream.getvalue() == "é→\ufffda\ufffd"
+    terminal = Terminal()
+    stream_utf8(b"\x1b[2Jok\n\t", terminal)
+    assert terminal.getvalue() == "\\x1b[2Jok\n\t"
+
+
+def test_generate_writes_utf8_whatever_the_locale(trained):
+    command = [
+        sys.executable,
+        "-m",
+        "reformer.cli.main",
+        "generate",
+        str(trained / "run"),
+        "--prompt",
+        "é",
+        "--n-bytes",
+        "4",
+    ]
+    result = subprocess.run(
+        command, capture_output=True, env={"LC_ALL": "C", "PYTHONUTF8": "0", "PATH": "/usr/bin:/bin"}
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.decode().startswith("é")

@@ -1,0 +1,171 @@
+import itertools
+
+import pytest
+import torch
+
+from reformer.ops import full_attention
+from reformer.testing import (
+    LAYOUTS,
+    assert_close_to_float64,
+    exact_normal,
+    local_attention_oracle,
+    outputs_and_gradients,
+    segment_layout,
+)
+
+from .helpers import refuses
+
+
+def vectors(length: int, *, shared: bool, D: int = 4, E: int = 3, seed: int = 0):
+    q = exact_normal(2, 2, length, D, seed=seed)
+    k = None if shared else exact_normal(2, 2, length, D, seed=seed + 1)
+    return q, k, exact_normal(2, 2, length, E, seed=seed + 2)
+
+
+def compare(impl: str, q, k, v, dtype: torch.dtype, *, lse: bool, **options) -> None:
+    def attention(impl: str):
+        def function(q, v, k=None):
+            return full_attention(q, k, v, return_lse=lse, impl=impl, **options)
+
+        return function
+
+    tensors = (q, v) if k is None else (q, v, k)
+    assert_close_to_float64(attention(impl), attention("reference"), tensors, dtype, lse="out1" if lse else None)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_every_implementation_equals_the_oracle(shared: bool, causal: bool, layout: str):
+    for n, L in enumerate((1, 2, 21)):
+        q, k, v = vectors(L, shared=shared, seed=n)
+        options = {"causal": causal, "segment_ids": segment_layout(layout, 2, L), "scale": 0.8 if L == 2 else None}
+        out, lse = local_attention_oracle(q, k, v, **options)
+        for impl in ("reference", "eager", "auto"):
+            found = full_attention(q, k, v, return_lse=True, impl=impl, **options)
+            torch.testing.assert_close(found[0], out, rtol=1e-12, atol=1e-13)
+            torch.testing.assert_close(found[1], lse, rtol=1e-12, atol=1e-13)
+            torch.testing.assert_close(full_attention(q, k, v, impl=impl, **options), out, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("layout", ["none", "left", "interleaved", "packed"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_tiles_equal_the_definition(shared: bool, layout: str):
+    # 300 is more than two tiles of 128.
+    for causal, length in itertools.product((True, False), (1, 2, 63, 300)):
+        q, k, v = vectors(length, shared=shared)
+        dropout = {"dropout_p": 0.25, "dropout_seed": 6} if length == 63 else {}
+        segments = segment_layout(layout, 2, length)
+        compare("eager", q, k, v, torch.float64, lse=True, causal=causal, segment_ids=segments, **dropout)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("D", "E"), [(4, 4), (4, 7), (7, 4)])
+@pytest.mark.parametrize(("shared", "causal"), [(True, True), (False, True), (False, False)])
+def test_sdpa_equals_the_definition(shared: bool, causal: bool, D: int, E: int, dtype: torch.dtype):
+    for length in (1, 2, 3, 63):
+        if shared and length == 1:
+            continue
+        q, k, v = vectors(length, shared=shared, D=D, E=E)
+        for scale in (None, 0.7):
+            compare("sdpa", q, k, v, dtype, lse=False, causal=causal, scale=scale)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shared", [True, False])
+def test_low_precision_tiles(shared: bool, dtype: torch.dtype):
+    q, k, v = vectors(150, shared=shared, D=16, E=8)
+    for causal in (True, False):
+        compare("eager", q, k, v, dtype, lse=True, causal=causal)
+
+
+def test_auto_takes_sdpa_where_it_applies(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or sdpa(*a, **k)
+    )
+    q, k, v = vectors(9, shared=False)
+    full_attention(q, k, v)
+    full_attention(q, None, v)
+    full_attention(q, k, v, causal=False)
+    assert len(calls) == 3
+    full_attention(q, None, v, causal=False)
+    full_attention(q, k, v, dropout_p=0.1, dropout_seed=1)
+    full_attention(q, k, v, return_lse=True)
+    full_attention(q, k, v, segment_ids=torch.zeros(2, 9).long())
+    full_attention(q, k, v, impl="eager")
+    assert len(calls) == 3
+
+
+def test_shared_qk_equals_separate_unit_keys_but_for_oneself():
+    q, _, _ = vectors(30, shared=True)
+    unit = q / q.norm(dim=-1, keepdim=True)
+    eye = torch.eye(30, dtype=torch.float64).expand(2, 2, 30, 30)
+    shared = full_attention(q, None, eye, causal=False)
+    separate = full_attention(q, unit, eye, causal=False, scale=1.0)
+    off_diagonal = separate * ~torch.eye(30).bool()
+    torch.testing.assert_close(shared, off_diagonal / off_diagonal.sum(-1, keepdim=True), rtol=1e-11, atol=1e-12)
+    assert shared.diagonal(dim1=-2, dim2=-1).eq(0).all()
+
+
+@pytest.mark.parametrize("impl", ["auto", "eager", "reference"])
+def test_a_segment_has_the_outputs_it_has_alone(impl: str):
+    q, k, v = vectors(40, shared=False)
+    ids = torch.tensor([1, 2, -1, 1, 2])[torch.arange(40) % 5].expand(2, 40)
+    for keys, causal in itertools.product((k, None), (True, False)):
+        packed = full_attention(q, keys, v, causal=causal, segment_ids=ids, impl=impl)
+        for segment in (1, 2):
+            own = ids[0] == segment
+            alone = full_attention(
+                *(None if x is None else x[:, :, own] for x in (q, keys, v)), causal=causal, impl=impl
+            )
+            torch.testing.assert_close(packed[:, :, own], alone, rtol=1e-11, atol=1e-12)
+        assert packed[:, :, ids[0] < 0].eq(0).all()
+
+
+@pytest.mark.parametrize("impl", ["sdpa", "eager", "reference"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_later_token_changes_no_earlier_output(shared: bool, impl: str):
+    q, k, v = vectors(40, shared=shared)
+    changed = [None if x is None else torch.cat([x[:, :, :22], 2 - x[:, :, 22:]], 2) for x in (q, k, v)]
+    before, after = full_attention(q, k, v, impl=impl), full_attention(*changed, impl=impl)
+    torch.testing.assert_close(before[:, :, :22], after[:, :, :22], rtol=1e-13, atol=1e-14)
+    assert not torch.allclose(before[:, :, 22:], after[:, :, 22:])
+
+
+def test_zero_vectors_give_finite_results():
+    q, _, v = vectors(12, shared=True)
+    q[:, :, ::2] = 0.0
+    for impl in ("sdpa", "eager", "reference"):
+        found = outputs_and_gradients(lambda q, v, impl=impl: full_attention(q, None, v, impl=impl), q, v)
+        assert all(value.isfinite().all() for value in found.values())
+
+
+Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "facts"),
+    [
+        ({"impl": "flash"}, ValueError, ("impl must be one of 'auto', 'sdpa', 'eager', 'reference', got 'flash'",)),
+        ({"return_lse": True, "impl": "sdpa"}, ValueError, ("impl='sdpa' cannot serve", "no lse", "impl='eager'")),
+        ({"segment_ids": torch.zeros(2, 8).long(), "impl": "sdpa"}, ValueError, ("cannot serve", "segments")),
+        ({"dropout_p": 0.1, "dropout_seed": 1, "impl": "sdpa"}, ValueError, ("cannot serve", "dropout")),
+        ({"k": None, "causal": False, "impl": "sdpa"}, ValueError, ("cannot serve", "own key")),
+        (
+            {"q": Q[:, :, :1], "k": None, "v": V[:, :, :1], "impl": "sdpa"},
+            ValueError,
+            ("cannot serve", "no other token"),
+        ),
+        ({"dropout_p": 0.1}, ValueError, ("needs dropout_seed",)),
+        ({"q": Q[0]}, ValueError, ("q must be", "got [3, 8, 4]")),
+        ({"k": Q.double()}, TypeError, ("q and k must have one dtype",)),
+        ({"v": V[:, :, :3]}, ValueError, ("v must be", "[2, 3, 8, any]")),
+        ({"segment_ids": torch.zeros(2, 8)}, TypeError, ("segment_ids must hold integers",)),
+    ],
+    ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
+)
+def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+    with refuses(error, *facts):
+        full_attention(**{"q": Q, "k": Q, "v": V, **changes})

@@ -7,11 +7,11 @@ import sys
 import time
 
 import pytest
+from tests.training.runs import TINY_FLAGS, write_text
 
 from reformer.cli.generate_command import stream_utf8
 from reformer.cli.main import main
 from reformer.training.recipes import RECIPES, recipe
-from tests.training.runs import TINY_FLAGS, write_text
 
 
 def run(capsys, *arguments):

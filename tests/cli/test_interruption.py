@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-
 from tests.training.runs import TINY_FLAGS, weights, write_text
 
 

@@ -45,7 +45,7 @@ def test_the_longest_input_can_be_filled_and_not_exceeded(model):
     assert len(list(generate(model, b"x" * 30, 2, SamplingConfig()))) == 2
     with pytest.raises(ValueError, match="ask for at most 2 new bytes"):
         generate(model, b"x" * 30, 3, SamplingConfig())
-    with pytest.raises(ValueError, match="prompt of 40 bytes.*longest input, 32; shorten the prompt"):
+    with pytest.raises(ValueError, match=r"prompt of 40 bytes.*longest input, 32; shorten the prompt"):
         generate(model, b"x" * 40, 1, SamplingConfig())
 
 

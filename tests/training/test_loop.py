@@ -8,6 +8,7 @@ import threading
 
 import pytest
 import torch
+from tests.training.runs import tiny, weights
 
 from reformer.models import ReformerLM
 from reformer.ops import as_seed, derive_seed
@@ -18,7 +19,6 @@ from reformer.training.loop import TrainingDiverged, train
 from reformer.training.metrics import read_metrics
 from reformer.training.run_directory import RunError, load_trained
 from reformer.training.tasks import TextTask
-from tests.training.runs import tiny, weights
 
 
 class Interruption(Exception):

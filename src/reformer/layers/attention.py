@@ -178,7 +178,8 @@ class LSHSelfAttention(SelfAttention):
                 chunk_len=self.options["chunk_len"],
                 segment_ids=segment_ids,
             )
-            saved = buckets, sort_by_bucket(buckets, segment_ids)
+            # Kept until the backward pass, for every layer: half the size will do.
+            saved = buckets.int(), sort_by_bucket(buckets, segment_ids).int()
         buckets, order = saved
         out = lsh_attention(
             q,

@@ -61,14 +61,14 @@ def assert_close_to_float64(
     inputs: Sequence[Tensor],
     dtype: torch.dtype,
     *,
-    lse: str | None = None,
+    lse: Tensor | None = None,
     seed: int = 0,
 ) -> None:
     """Outputs and gradients of ``implementation`` in ``dtype`` against ``reference`` in float64.
 
     In float64 they must agree to rounding; in a lower precision within the budget of the reference in that precision.
-    ``lse`` names the output ("out1") that is a log-sum-exp: a backward pass that makes the weights again from the saved
-    one has its rounding, ε·|lse|, in every weight, which the reference, keeping the weights, has not.
+    ``lse``: the log-sum-exps of the logits. A backward pass that makes the weights again from saved ones has their
+    rounding, ε·|lse|, in every weight; the reference, which keeps the weights, has not.
     """
     exact = outputs_and_gradients(reference, *(x.double() for x in inputs), seed=seed)
     got = outputs_and_gradients(implementation, *(x.to(dtype) for x in inputs), seed=seed)
@@ -79,7 +79,7 @@ def assert_close_to_float64(
             )
         return
     low = outputs_and_gradients(reference, *(x.to(dtype) for x in inputs), seed=seed)
-    recomputed = 1.0 if lse is None else 1.0 + _largest(exact[lse][exact[lse].isfinite()])
+    recomputed = 1.0 if lse is None else 1.0 + _largest(lse[lse.isfinite()])
     for name, value in exact.items():
         assert got[name].dtype == low[name].dtype, f"{name}: {got[name].dtype}, expected {low[name].dtype}"
         roundings = recomputed if name.startswith("grad") else 1.0

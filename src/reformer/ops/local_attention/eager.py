@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from reformer.ops.hashing import sort_by_bucket
-from reformer.ops.tiled_attention import Plan, interval_plan, tiled_backward, tiled_forward
+from reformer.ops.tiled_attention import LARGEST_TILE, Plan, interval_plan, tiled_backward, tiled_forward
 from reformer.ops.tiled_attention.tile import Dropout
 
-# Tiles of a window, or of full attention, have no natural size; these keep a slab in cache.
-_SMALLEST_TILE, _LARGEST_TILE = 16, 128
+# A window, or full attention, has no natural tile.
+_SMALLEST_TILE, _USUAL_TILE = 16, 128
 
 
 def eager_forward(
@@ -93,7 +93,12 @@ def _plan(
         by_row = sort_by_bucket(segment_ids.new_zeros(B, 1, 1, L), segment_ids)
         order = by_row.expand(B, H, 1, L).flatten(0, 1)
         segments = segment_ids.repeat_interleave(H, dim=0)
-    tile = chunk_len or min(max(window or _LARGEST_TILE, _SMALLEST_TILE), _LARGEST_TILE)
+    if chunk_len is not None:
+        chunk_len = min(chunk_len, L)
+    if chunk_len is not None and chunk_len <= LARGEST_TILE:
+        tile = chunk_len
+    else:
+        tile = min(max(window or _USUAL_TILE, _SMALLEST_TILE), _USUAL_TILE)
     return interval_plan(
         order.contiguous(),
         None,

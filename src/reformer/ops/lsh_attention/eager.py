@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reformer.ops.keys import inverse_norm, unit_keys_backward
-from reformer.ops.tiled_attention import Plan, interval_plan, tiled_backward, tiled_forward, wrap_plan
+from reformer.ops.tiled_attention import LARGEST_TILE, Plan, interval_plan, tiled_backward, tiled_forward, wrap_plan
 from reformer.ops.tiled_attention.forward import accumulation_dtype
 from reformer.ops.tiled_attention.tile import Dropout
 
@@ -103,8 +103,10 @@ def _plan(
     n_chunks_before: int,
     n_chunks_after: int,
 ) -> Plan:
-    H = buckets.shape[1]
-    flat_order = order.flatten(0, 1)
+    H, L = buckets.shape[1], buckets.shape[3]
+    # One chunk holds everything from L on; a longer one would only be filled up.
+    chunk_len = min(chunk_len, L)
+    flat_order = order.flatten(0, 1).long()
     segments = None if segment_ids is None else segment_ids.repeat_interleave(H, dim=0)
     if pattern == "trax":
         return wrap_plan(
@@ -121,7 +123,7 @@ def _plan(
         segments,
         causal=causal,
         exclude_self=True,
-        tile=chunk_len,
+        tile=chunk_len if chunk_len <= LARGEST_TILE else LARGEST_TILE // 2,
         chunk_len=chunk_len if pattern == "paper" else None,
         window=window,
         n_chunks_before=n_chunks_before,

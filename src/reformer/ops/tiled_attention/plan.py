@@ -16,6 +16,8 @@ from torch import Tensor
 
 # A pattern with no fixed reach (a whole bucket) is walked in strips of this many key tiles.
 _STRIP = 4
+# Longer chunks are cut into tiles: a tile's logits are of its size squared.
+LARGEST_TILE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def interval_plan(
     *,
     causal: bool,
     exclude_self: bool,
-    tile: int,  # the chunk length, if there is one
+    tile: int,
     chunk_len: int | None,
     window: int | None,
     n_chunks_before: int = 1,
@@ -99,8 +101,6 @@ def interval_plan(
     place = torch.arange(L, device=order_NRL.device).expand(N, R, L)
     rank = torch.empty_like(order_NRL).scatter_(-1, order_NRL, place)
     low, high = _runs(order_NRL, bucket_NRL, segments_NL)
-    before: int | None
-    after: int | None
     if chunk_len is not None:
         base = low if chunks_per_run else torch.zeros((), dtype=low.dtype, device=low.device)
         chunk = (place - base) // chunk_len
@@ -108,20 +108,12 @@ def interval_plan(
             torch.maximum(low, base + (chunk - n_chunks_before) * chunk_len),
             torch.minimum(high, base + (chunk + n_chunks_after + 1) * chunk_len),
         )
-        # Chunks that start with their run lie across the tiles, which are as long as the chunks.
-        assert chunk_len == tile
-        across = int(chunks_per_run)
-        before, after = n_chunks_before + across, n_chunks_after + across
     elif window is not None:
         low, high = torch.maximum(low, place - window), torch.minimum(high, place + window + 1)
-        reach = -(-window // tile)
-        before, after = (reach, reach) if reach <= _STRIP else (None, None)
-    else:
-        before = after = None
     if causal:
         # Within a run the order is by position, so "earlier token" is "smaller place".
         high = torch.minimum(high, place if exclude_self else place + 1)
-        after = 0 if after is not None else None
+    before, after = _reach(tile, chunk_len, window, n_chunks_before, n_chunks_after, chunks_per_run, causal)
     real = None
     if segments_NL is not None:
         real = segments_NL >= 0
@@ -139,6 +131,29 @@ def interval_plan(
         before=before,
         after=after,
     )
+
+
+def _reach(
+    tile: int,
+    chunk_len: int | None,
+    window: int | None,
+    n_chunks_before: int,
+    n_chunks_after: int,
+    chunks_per_run: bool,
+    causal: bool,
+) -> tuple[int | None, int | None]:
+    """How many tiles a query tile looks before and after itself; (None, None): as far as the intervals reach."""
+    if chunk_len is not None and chunk_len == tile and not chunks_per_run:
+        return n_chunks_before, 0 if causal else n_chunks_after
+    if chunk_len is not None:
+        # Chunks that are not tiles: a token may see from one end of its chunk to the far end of the last one in reach.
+        places = (n_chunks_before + 1) * chunk_len - 1, (n_chunks_after + 1) * chunk_len - 1
+    elif window is not None:
+        places = window, window
+    else:
+        return None, None
+    before, after = -(-places[0] // tile), 0 if causal else -(-places[1] // tile)
+    return (before, after) if before + after <= _STRIP else (None, None)
 
 
 def wrap_plan(

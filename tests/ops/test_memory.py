@@ -1,0 +1,101 @@
+"""Memory is linear in the length and does not multiply with the rounds (invariant 4, design "Implementations")."""
+
+import pytest
+import torch
+
+from reformer.ops import PATTERNS, hashing, random_rotations, sort_by_bucket
+from reformer.ops.hashing import _hash_vectors
+from reformer.ops.local_attention import eager as local_eager
+from reformer.ops.lsh_attention import eager as lsh_eager
+from reformer.ops.lsh_attention.reference import lsh_attention_reference
+from reformer.ops.tiled_attention import tile
+from reformer.testing import exact_normal, largest_tensor, lsh_inputs
+
+WIDTH, CHUNK, BYTES = 16, 16, 4
+
+
+@pytest.fixture(autouse=True)
+def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The fixed working set of a slab would hide what grows with the length at these sizes.
+    monkeypatch.setitem(tile._SLAB_ELEMENTS, "cpu", 2**11)
+
+
+def lsh_largest(length: int, pattern: str, n_hashes: int) -> tuple[int, int]:
+    """Bytes of the largest tensor of the eager forward and backward pass."""
+    # As many buckets as chunks, as for hashed vectors.
+    inputs = lsh_inputs(
+        batch=1, heads=1, length=length, head_dim=WIDTH, value_dim=WIDTH, n_hashes=n_hashes,
+        n_buckets=length // CHUNK, dtype=torch.float32,
+    )  # fmt: skip
+    tensors = (inputs.qk, inputs.v, inputs.buckets, sort_by_bucket(inputs.buckets), None, None)
+    options = {"scale": 1.0, "dropout_p": 0.0, "chunk_len": CHUNK, "pattern": pattern, "causal": True, "window": None}
+    options |= {"n_chunks_before": 1, "n_chunks_after": 0}
+    outputs = lsh_eager.eager_forward(*tensors, **options)
+    forward = largest_tensor(lsh_eager.eager_forward, *tensors, **options)
+    grads = torch.ones_like(outputs[0]), torch.ones_like(outputs[1])
+    return forward, largest_tensor(lsh_eager.eager_backward, *grads, *tensors, *outputs, **options)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_lsh_attention_is_linear_in_the_length(pattern: str):
+    length, n_hashes = 512, 4
+    short, long = lsh_largest(length, pattern, n_hashes), lsh_largest(4 * length, pattern, n_hashes)
+    for small, large in zip(short, long):
+        assert large <= 4.2 * small
+        # int64 orders of all rounds, and a few vectors a token; in "trax" the output of each round until it is merged.
+        vectors = 4 + (n_hashes if pattern == "trax" else 0)
+        assert large <= 4 * length * (8 * n_hashes + vectors * WIDTH * BYTES)
+        assert large < (4 * length) ** 2 * BYTES / 10
+
+
+@pytest.mark.parametrize("pattern", ["paper", "bucket"])
+def test_lsh_attention_copies_no_vectors_per_round(pattern: str):
+    length, n_hashes = 512, 8
+    # Only the integers of the order grow with the rounds: a vector a token and round would be 8 times the bytes.
+    assert max(lsh_largest(length, pattern, n_hashes)) <= max(length * WIDTH * BYTES * 2, length * n_hashes * 8)
+
+
+def test_the_measure_sees_a_square():
+    length = 256
+    inputs = lsh_inputs(batch=1, heads=1, length=length, dtype=torch.float32)
+    found = largest_tensor(
+        lsh_attention_reference, inputs.qk, inputs.v, inputs.buckets, chunk_len=CHUNK, pattern="paper", causal=True,
+        window=None, n_chunks_before=1, n_chunks_after=0, segment_ids=None, scale=1.0, dropout_p=0.0, dropout_seed=None,
+    )  # fmt: skip
+    assert found >= length**2 * BYTES
+
+
+@pytest.mark.parametrize("reach", [{"chunk_len": CHUNK}, {"window": CHUNK}, {}], ids=["chunks", "window", "full"])
+def test_local_and_full_attention_are_linear_in_the_length(reach: dict, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(local_eager, "_LARGEST_TILE", CHUNK)
+    options = {"scale": 1.0, "dropout_p": 0.0, "chunk_len": None, "window": None, "n_chunks_before": 1}
+    options |= {"n_chunks_after": 0, "causal": True, "exclude_self": True, **reach}
+
+    def largest(length: int) -> int:
+        q, k, v = (exact_normal(1, 1, length, WIDTH, seed=n, dtype=torch.float32) for n in range(3))
+        tensors = (q, k, v, None, None)
+        outputs = local_eager.eager_forward(*tensors, **options)
+        grads = torch.ones_like(outputs[0]), torch.ones_like(outputs[1])
+        return max(
+            largest_tensor(local_eager.eager_forward, *tensors, **options),
+            largest_tensor(local_eager.eager_backward, *grads, *tensors, *outputs, **options),
+        )
+
+    short, long = largest(512), largest(2048)
+    assert long <= 4.2 * short
+    assert long <= 2048 * 4 * WIDTH * BYTES
+
+
+def test_hashing_never_holds_all_rotated_vectors(monkeypatch: pytest.MonkeyPatch):
+    length, n_hashes, n_buckets = 2048, 4, 128
+    monkeypatch.setattr(hashing, "_SLICE_ELEMENTS", 2**14)
+    x = exact_normal(1, 1, length, WIDTH, dtype=torch.float32)
+    rotations = random_rotations(WIDTH, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=1)
+    found = largest_tensor(_hash_vectors._init_fn, x, rotations, [n_buckets])
+    assert found <= max(length * n_hashes * 8, 2**14 * 8, x.numel() * BYTES)
+    assert found < length * n_hashes * n_buckets // 2 * BYTES / 8
+
+
+def test_a_long_sequence_of_many_rounds_runs():
+    # 16,384 tokens: one [L, L] tensor of a head would be 1 GB.
+    assert max(lsh_largest(2**14, "paper", 2)) <= 2**14 * WIDTH * BYTES * 2

@@ -1,0 +1,184 @@
+"""torch.library.opcheck and torch.compile(fullgraph=True) of every public op (invariant 6)."""
+
+import functools
+
+import pytest
+import torch
+
+from reformer.ops import (
+    PATTERNS,
+    chunked_cross_entropy,
+    chunked_feed_forward,
+    full_attention,
+    hash_vectors,
+    local_attention,
+    lsh_attention,
+    places_in_segments,
+    random_rotations,
+    reversible_sequence,
+    seeded_buckets,
+    sort_by_bucket,
+)
+from reformer.ops.reversible import Branch
+from reformer.testing import exact_normal, lsh_inputs, outputs_and_gradients
+
+L = 11
+INPUTS = lsh_inputs(length=L, layout="left", dtype=torch.float32)
+SEED = torch.tensor(5)
+
+
+def ones(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.ones(*shape, dtype=dtype)
+
+
+def normal(*shape: int, grad: bool = False) -> torch.Tensor:
+    return exact_normal(*shape, dtype=torch.float32).requires_grad_(grad)
+
+
+def arguments() -> dict[str, list[tuple]]:
+    """Arguments of every registered op; the differentiable ones with inputs that need a gradient."""
+    order = sort_by_bucket(INPUTS.buckets, INPUTS.segment_ids)
+    calls: dict[str, list[tuple]] = {}
+    lsh, lsh_backward = calls.setdefault("lsh_attention", []), calls.setdefault("lsh_attention_backward", [])
+    for pattern in PATTERNS:
+        for segments, seed in ((INPUTS.segment_ids, SEED), (None, None)):
+            places = order if segments is not None else sort_by_bucket(INPUTS.buckets)
+            tensors = (INPUTS.qk, INPUTS.v, INPUTS.buckets, places, segments, seed)
+            options = (4, pattern, True, None, 1, 0, 1.0, 0.1 if seed is not None else 0.0, "eager")
+            leaves = tuple(x.clone().requires_grad_() for x in tensors[:2])
+            lsh.append((*leaves, *tensors[2:], *options))
+            outputs = torch.ops.reformer.lsh_attention(*tensors, *options)
+            lsh_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *tensors, *outputs, *options))
+    local, local_backward = calls.setdefault("local_attention", []), calls.setdefault("local_attention_backward", [])
+    for reach in ((4, 1, 0, None), (None, 1, 0, 3), (None, 1, 0, None)):
+        tensors = (normal(2, 2, L, 4), normal(2, 2, L, 4), normal(2, 2, L, 5), INPUTS.segment_ids, SEED)
+        options = (False, *reach, True, 1.0, 0.2)
+        local.append((*(x.clone().requires_grad_() for x in tensors[:3]), *tensors[3:], *options))
+        outputs = torch.ops.reformer.local_attention(*tensors, *options)
+        local_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *tensors, *outputs, *options))
+    calls["hash_vectors"] = [(normal(2, 2, L, 4), normal(2, 4, 3, 5), [6, 4])]
+    calls["seeded_buckets"] = [
+        (normal(2, 2, L, 4), SEED, segments, 2, factors, 4)
+        for segments, factors in ((None, []), (INPUTS.segment_ids, []), (None, [4, 2]))
+    ]
+    weights = (normal(12, 4, grad=True), normal(12, grad=True), normal(3, 6, grad=True), normal(3, grad=True))
+    calls["feed_forward"] = [(normal(2, L, 4, grad=True), *weights, SEED, "swiglu", 4, 0.1)]
+    calls["feed_forward_backward"] = [
+        (ones(2, L, 3), normal(2, L, 4), normal(12, 4), normal(12), normal(3, 6), SEED, "swiglu", 4, 0.1)
+    ]
+    targets = torch.arange(2 * L).view(2, L) % 6
+    head = (normal(6, 4, grad=True), normal(6, grad=True))
+    calls["cross_entropy"] = [(normal(2, L, 4, grad=True), *head, targets, 4, 3, 0.1)]
+    calls["cross_entropy_backward"] = [
+        (ones(2, L), normal(2, L, 4), *(x.detach() for x in head), targets, 4, 3, 0.1)
+    ]
+    return calls
+
+
+ARGUMENTS = arguments()
+
+
+def test_every_registered_op_is_checked():
+    registered = {
+        name.split("::")[1].split(".")[0]
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("reformer::")
+    }
+    assert registered == set(ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "index"), [(name, index) for name, calls in ARGUMENTS.items() for index in range(len(calls))]
+)
+def test_opcheck(name: str, index: int):
+    op = getattr(torch.ops.reformer, name).default
+    results = torch.library.opcheck(op, ARGUMENTS[name][index])
+    assert set(results.values()) == {"SUCCESS"}
+
+
+def compiled_equals_eager(function, *inputs: torch.Tensor) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
+    expected, found = (outputs_and_gradients(f, *inputs) for f in (function, compiled))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-13, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_lsh_attention_compiles(pattern: str):
+    inputs = lsh_inputs(length=L, layout="left")
+    compiled_equals_eager(
+        functools.partial(
+            lsh_attention, buckets=inputs.buckets, segment_ids=inputs.segment_ids, chunk_len=4, pattern=pattern,
+            dropout_p=0.2, dropout_seed=3,
+        ),
+        inputs.qk,
+        inputs.v,
+    )  # fmt: skip
+
+
+def test_hashing_and_attention_compile_together():
+    rotations = random_rotations(8, n_hashes=2, n_buckets=4, n_heads=2, generator=torch.Generator().manual_seed(0))
+
+    def function(qk, v):
+        return lsh_attention(qk, v, hash_vectors(qk, rotations.double(), 4), chunk_len=4, return_lse=True)
+
+    inputs = lsh_inputs(length=L)
+    compiled_equals_eager(function, inputs.qk, inputs.v)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_local_and_full_attention_compile(shared: bool):
+    q, k, v = (exact_normal(1, 2, L, 4, seed=n) for n in range(3))
+    segments = INPUTS.segment_ids[:1]
+
+    def function(q, v, *keys):
+        k = None if shared else keys[0]
+        local = local_attention(q, k, v, chunk_len=4, segment_ids=segments)
+        return local, local_attention(q, k, v, window=3, return_lse=True)[1], full_attention(q, k, v)
+
+    compiled_equals_eager(function, q, v, *([] if shared else [k]))
+
+
+def test_feed_forward_and_cross_entropy_compile():
+    tensors = [exact_normal(*s, seed=n) for n, s in enumerate(((1, L, 4), (6, 4), (6,), (4, 6), (4,), (9, 4), (9,)))]
+    targets = torch.arange(L)[None] % 9
+
+    def function(x, w_in, b_in, w_out, b_out, weight, bias):
+        y = chunked_feed_forward(x, w_in, b_in, w_out, b_out, chunk_len=3, dropout_p=0.1, dropout_seed=1)
+        return chunked_cross_entropy(y, weight, bias, targets, chunk_len=4)
+
+    compiled_equals_eager(function, *tensors)
+
+
+def test_integer_functions_compile():
+    x = normal(2, 2, L, 4)
+
+    def function(x, segments):
+        buckets = seeded_buckets(x, SEED, n_hashes=2, n_buckets=4, chunk_len=4, segment_ids=segments)
+        return buckets, sort_by_bucket(buckets, segments), places_in_segments(segments)
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
+    for found, expected in zip(compiled(x, INPUTS.segment_ids), function(x, INPUTS.segment_ids)):
+        assert torch.equal(found, expected)
+
+
+def test_reversible_sequence_compiles():
+    def branch(w):
+        return Branch(lambda x, parameters, saved: (torch.tanh(x @ parameters[0]), ()), (w,))
+
+    def function(x1, x2, w1, w2):
+        return reversible_sequence(x1, x2, [(branch(w1), branch(w2))])
+
+    compiled_equals_eager(function, *(exact_normal(*s, seed=n) for n, s in enumerate(((2, 3), (2, 3), (3, 3), (3, 3)))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_fakes_have_the_types_of_the_results(dtype: torch.dtype):
+    inputs = lsh_inputs(length=L, dtype=dtype)
+    meta = inputs.qk.to("meta"), inputs.v.to("meta"), inputs.buckets.to("meta")
+    for found, expected in zip(
+        lsh_attention(*meta, chunk_len=4, return_lse=True),
+        lsh_attention(inputs.qk, inputs.v, inputs.buckets, chunk_len=4, return_lse=True),
+    ):
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)

@@ -7,6 +7,7 @@ import torch
 
 from reformer.ops import as_seed, local_attention
 from reformer.ops.counter_rng import column_keys, keep, row_keys
+from reformer.ops.local_attention import eager as local_eager
 from reformer.testing import (
     LAYOUTS,
     assert_close_to_float64,
@@ -74,6 +75,19 @@ def test_gradients_equal_the_definition(shared: bool, reach: dict):
         compare(
             q, k, v, torch.float64, causal=causal, segment_ids=segment_layout(layout, 2, length), **reach, **dropout
         )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_chunks_longer_than_a_tile(shared: bool, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (("LARGEST_TILE", 8), ("_USUAL_TILE", 8), ("_SMALLEST_TILE", 4)):
+        monkeypatch.setattr(local_eager, name, value)
+    for chunk_len, layout, after in itertools.product((7, 9, 30, 200), ("none", "interleaved", "packed"), (0, 1)):
+        q, k, v = vectors(61, shared=shared)
+        segments = segment_layout(layout, 2, 61)
+        for causal in (True, False):
+            reach = {"chunk_len": chunk_len, "n_chunks_after": after}
+            compare(q, k, v, torch.float64, causal=causal, segment_ids=segments, **reach)
+    compare(q, k, v, torch.float64, window=50, segment_ids=segments)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

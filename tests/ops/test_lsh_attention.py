@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reformer.ops import PATTERNS, full_attention, lsh_attention, sort_by_bucket
+from reformer.ops.lsh_attention import eager as lsh_eager
 from reformer.ops.tiled_attention import tile
 from reformer.testing import (
     LAYOUTS,
@@ -126,6 +127,20 @@ def test_slabs_of_one_tile(pattern: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(tile._SLAB_ELEMENTS, "cpu", 1)
     inputs = lsh_inputs(length=30, n_hashes=2, layout="left")
     compare(inputs, torch.float64, pattern=pattern, chunk_len=CHUNK, dropout_p=0.2, dropout_seed=0)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_chunks_longer_than_a_tile(pattern: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lsh_eager, "LARGEST_TILE", 8)  # tiles of 4
+    for chunk_len, layout, (before, after) in itertools.product(
+        (7, 9, 30, 200), ("none", "interleaved"), ((1, 0), (1, 1), (0, 0), (2, 1))
+    ):
+        if pattern == "bucket" and (before, after) != (1, 0):
+            continue
+        inputs = lsh_inputs(length=61, n_hashes=2, n_buckets=3, layout=layout)
+        reach = {"n_chunks_before": before, "n_chunks_after": after}
+        for causal in (True, False):
+            compare(inputs, torch.float64, pattern=pattern, causal=causal, chunk_len=chunk_len, **reach)
 
 
 @pytest.mark.parametrize("impl", ["eager", "reference"])

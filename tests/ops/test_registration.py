@@ -69,9 +69,7 @@ def arguments() -> dict[str, list[tuple]]:
     targets = torch.arange(2 * L).view(2, L) % 6
     head = (normal(6, 4, grad=True), normal(6, grad=True))
     calls["cross_entropy"] = [(normal(2, L, 4, grad=True), *head, targets, 4, 3, 0.1)]
-    calls["cross_entropy_backward"] = [
-        (ones(2, L), normal(2, L, 4), *(x.detach() for x in head), targets, 4, 3, 0.1)
-    ]
+    calls["cross_entropy_backward"] = [(ones(2, L), normal(2, L, 4), *(x.detach() for x in head), targets, 4, 3, 0.1)]
     return calls
 
 

@@ -110,7 +110,9 @@ def test_one_output_alone(used: int):
 def test_a_shared_parameter_gets_both_gradients():
     w, b = nn.Parameter(exact_normal(4, 4)), nn.Parameter(exact_normal(4, seed=1))
     layers, (x1, x2) = [(tanh_branch(w, b), tanh_branch(w, b))] * 2, streams()
-    found, expected = (torch.autograd.grad(loss_of(f(x1, x2, layers)), [w, b, x1]) for f in (reversible_sequence, by_hand))
+    found, expected = (
+        torch.autograd.grad(loss_of(f(x1, x2, layers)), [w, b, x1]) for f in (reversible_sequence, by_hand)
+    )
     for a, c in zip(found, expected):
         torch.testing.assert_close(a, c, rtol=1e-10, atol=1e-12)
 
@@ -158,26 +160,35 @@ def test_rebuilt_streams_of_a_deep_stack_stay_exact():
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
-def test_autocast_is_that_of_the_forward_pass():
-    seen = []
+def autocast_spy():
+    """(seen, layers): ``seen`` collects the autocast dtype, or None, at each call of a branch."""
+    seen: list[torch.dtype | None] = []
 
     def function(x, parameters, saved):
-        enabled = torch.is_autocast_enabled("cpu")
-        seen.append((enabled, torch.get_autocast_dtype("cpu") if enabled else None))
-        return torch.nn.functional.linear(x, parameters[0]), ()
+        seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return nn.functional.linear(x, parameters[0]), ()
 
-    w = nn.Parameter(torch.randn(4, 4))
-    x1, x2 = (torch.randn(3, 4, requires_grad=True) for _ in range(2))
+    branch = Branch(function, (nn.Parameter(torch.randn(4, 4)),))
+    return seen, [(branch, branch)]
+
+
+def test_backward_outside_autocast_of_a_forward_inside():
+    seen, layers = autocast_spy()
+    x1, x2 = (x.detach().float().requires_grad_() for x in streams())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = reversible_sequence(x1, x2, [(Branch(function, (w,)), Branch(function, (w,)))])
+        outputs = reversible_sequence(x1, x2, layers)
     loss_of(outputs).backward()
-    assert seen == [(True, torch.bfloat16)] * 4
+    assert seen == [torch.bfloat16] * 4
     assert all(y.dtype == torch.float32 for y in outputs)
-    seen.clear()
-    outputs = reversible_sequence(x1, x2, [(Branch(function, (w,)), Branch(function, (w,)))])
+
+
+def test_backward_inside_autocast_of_a_forward_outside():
+    seen, layers = autocast_spy()
+    x1, x2 = (x.detach().float().requires_grad_() for x in streams())
+    outputs = reversible_sequence(x1, x2, layers)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss_of(outputs).backward()
-    assert seen == [(False, None)] * 4
+    assert seen == [None] * 4
 
 
 def test_gradient_mode_off():
@@ -204,7 +215,5 @@ def test_errors():
 
 def test_results_are_the_same_bytes_every_time():
     layers, (x1, x2) = some_layers(3), streams()
-    first, again = (
-        outputs_and_gradients(lambda a, b: reversible_sequence(a, b, layers), x1, x2) for _ in range(2)
-    )
+    first, again = (outputs_and_gradients(lambda a, b: reversible_sequence(a, b, layers), x1, x2) for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)

@@ -1,0 +1,55 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reformer.layers import FeedForward
+from reformer.ops import ACTIVATIONS
+from reformer.testing import exact_normal
+
+from .helpers import refuses
+
+
+@pytest.mark.parametrize("chunk_len", [None, 1, 4])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_is_two_linear_maps_around_the_activation(activation: str, chunk_len: int | None):
+    layer = FeedForward(6, 10, activation=activation, chunk_len=chunk_len).double()
+    assert layer.w_in.shape == ((20, 6) if activation == "swiglu" else (10, 6))
+    torch.nn.init.normal_(layer.b_in)
+    torch.nn.init.normal_(layer.b_out)
+    x = exact_normal(2, 9, 6)
+    hidden = F.linear(x, layer.w_in, layer.b_in)
+    if activation == "swiglu":
+        hidden = F.silu(hidden[..., :10]) * hidden[..., 10:]
+    else:
+        hidden = F.relu(hidden) if activation == "relu" else F.gelu(hidden)
+    torch.testing.assert_close(layer(x), F.linear(hidden, layer.w_out, layer.b_out), rtol=1e-12, atol=1e-13)
+
+
+def test_dropout_is_for_training_and_follows_the_seed():
+    layer, x = FeedForward(6, 50, dropout=0.5), torch.randn(1, 20, 6)
+    seed = torch.tensor(4)
+    plain = layer.eval()(x)
+    assert torch.equal(layer(x, seed=seed), plain)
+    first = layer(x, seed=seed, training=True)
+    assert not torch.allclose(first, plain)
+    assert torch.equal(layer.train()(x, seed=seed), first)
+    assert not torch.equal(layer(x, seed=torch.tensor(5)), first)
+    layer.chunk_len = 3
+    torch.testing.assert_close(layer(x, seed=seed), first)
+    torch.manual_seed(0)
+    drawn = layer(x)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), drawn) and not torch.equal(layer(x), drawn)
+
+
+def test_dropout_keeps_the_mean():
+    layer, x = FeedForward(6, 64, dropout=0.3).double(), exact_normal(1, 30, 6)
+    mean = sum(layer(x, seed=torch.tensor(s)) for s in range(400)) / 400
+    plain = layer.eval()(x)
+    spread = (layer(x, seed=torch.tensor(1), training=True) - plain).std()
+    assert float((mean - plain).abs().max()) < 6 * float(spread) / 20 * 2
+
+
+def test_unknown_activation():
+    with refuses(ValueError, "activation must be one of 'relu', 'gelu', 'swiglu', got 'elu'"):
+        FeedForward(4, 8, activation="elu")

@@ -1,0 +1,116 @@
+import pytest
+import torch
+from torch import nn
+
+from reformer.layers import FeedForward, LocalSelfAttention, LSHSelfAttention, ReversibleStack
+from reformer.layers import attention as attention_module
+from reformer.testing import exact_normal, saved_tensors
+
+D_MODEL = 8
+
+
+def stack(depth: int = 2, *, reversible: bool = True, dropout: float = 0.0, attention_dropout: float = 0.0):
+    torch.manual_seed(0)
+    kinds = [
+        LSHSelfAttention(D_MODEL, 2, n_hashes=2, n_buckets=4, chunk_len=8, dropout=attention_dropout)
+        if n % 2
+        else LocalSelfAttention(D_MODEL, 2, chunk_len=8, dropout=attention_dropout)
+        for n in range(depth)
+    ]
+    layers = [(kind, FeedForward(D_MODEL, 16, chunk_len=7, dropout=dropout)) for kind in kinds]
+    made = ReversibleStack(D_MODEL, layers, dropout=dropout, reversible=reversible).double()
+    for p in made.parameters():
+        if p.dim() == 1:
+            nn.init.normal_(p, 1.0 if "norm" in str(p.shape) else 0.3)
+    return made
+
+
+def streams():
+    return [exact_normal(2, 20, D_MODEL, seed=n).requires_grad_() for n in range(2)]
+
+
+def test_is_two_coupled_residual_streams():
+    made = stack().eval()
+    x1, x2 = streams()
+    expected1, expected2 = x1, x2
+    for layer in made.layers:
+        expected1 = expected1 + layer.attention.inner(layer.attention.norm(expected2), seed=SEEDLESS)
+        expected2 = expected2 + layer.feed_forward.inner(layer.feed_forward.norm(expected1))
+        break
+    y1, y2 = ReversibleStack.forward(first_only(made), x1, x2)
+    torch.testing.assert_close(y1, expected1)
+    torch.testing.assert_close(y2, expected2)
+
+
+SEEDLESS = 0  # the first layer is local: no seed reaches it
+
+
+def first_only(made: ReversibleStack) -> ReversibleStack:
+    made.layers = nn.ModuleList(list(made.layers)[:1])
+    return made
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_those_of_plain_autograd(training: bool):
+    results = []
+    for reversible in (True, False):
+        made = stack(4, reversible=reversible, dropout=0.2, attention_dropout=0.3).train(training)
+        x1, x2 = streams()
+        y1, y2 = made(x1, x2, seed=11)
+        wanted = [x1, x2, *made.parameters()]
+        results.append([y1, y2, *torch.autograd.grad((y1 * 0.7).sum() + y2.square().sum(), wanted)])
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_buckets_are_not_computed_again_in_the_backward(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    hash_once = attention_module.seeded_buckets
+    monkeypatch.setattr(attention_module, "seeded_buckets", lambda *a, **k: calls.append(1) or hash_once(*a, **k))
+    made = stack(4)
+    y1, y2 = made(*streams(), seed=1)
+    assert len(calls) == 2
+    (y1.sum() + y2.sum()).backward()
+    assert len(calls) == 2
+
+
+def test_layers_draw_different_masks_and_rotations():
+    seeds = []
+    made = stack(4, dropout=0.5, attention_dropout=0.1)
+    for layer in made.layers:
+        for branch in (layer.attention, layer.feed_forward):
+            branch.register_forward_pre_hook(lambda module, args: seeds.append(int(args[1])))
+    made(*streams(), seed=3)
+    assert len(seeds) == 8 == len(set(seeds))
+
+
+def test_activations_kept_do_not_grow_with_depth():
+    def kept(depth: int, reversible: bool) -> int:
+        made = stack(depth, reversible=reversible)
+        own = {p.untyped_storage().data_ptr() for p in made.parameters()}
+        with saved_tensors() as kept:
+            made(*streams(), seed=0)
+        floats = [t for t in kept if t.is_floating_point() and t.untyped_storage().data_ptr() not in own]
+        return sum(t.untyped_storage().nbytes() for t in floats)
+
+    assert kept(2, True) == kept(8, True) > 0
+    assert kept(8, False) > 3.5 * kept(2, False)
+    # Integers, on the other hand: buckets and their order for every LSH layer, and nothing else.
+    made = stack(8)
+    with saved_tensors() as everything:
+        made(*streams(), seed=0)
+    integers = [t for t in everything if not t.is_floating_point()]
+    assert [tuple(t.shape) for t in integers] == [(2, 2, 2, 20)] * 8  # 4 layers × (buckets, order)
+
+
+def test_mode_of_the_forward_pass_is_that_of_the_backward():
+    results = []
+    for switch in (True, False):
+        made = stack(2, dropout=0.3, attention_dropout=0.2).train()
+        x1, x2 = streams()
+        y1, y2 = made(x1, x2, seed=2)
+        if switch:
+            made.eval()
+        results.append(torch.autograd.grad(y1.sum() + y2.square().sum(), [x1, x2, *made.parameters()]))
+    for one, other in zip(*results):
+        assert torch.equal(one, other)

@@ -129,8 +129,12 @@ BAD_INPUT = {
     ),
     "width not divisible": (["train", "quickstart", "--model.n-heads", "3"], "n_heads × head_dim.*256.*n_heads=3"),
     "beyond the axial shape": (
-        ["train", "quickstart", "--seq-len", "5000"],
+        ["train", "quickstart", "--seq-len", "5000", "--model.positions", "axial"],
         r"length 5000 is beyond the 4096 positions of axial_shape \(64, 64\)",
+    ),
+    "beyond the longest input": (
+        ["train", "quickstart", "--seq-len", "70000"],
+        "70000 is beyond the 65536 positions of max_len",
     ),
     "unknown attention": (
         ["train", "quickstart", "--model.attention", "sparse"],

@@ -187,6 +187,21 @@ def test_a_segment_does_not_see_another():
         assert not torch.equal(before, after)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64])
+@pytest.mark.parametrize("impl", IMPLS)
+def test_the_largest_segment_id_of_a_type_is_a_segment_like_any_other(impl: str, dtype: torch.dtype):
+    # Padding is sorted last; it must not fall among the tokens of the last segment.
+    inputs = lsh_inputs(length=40, n_hashes=2)
+    usual = torch.where(torch.arange(40) % 3 == 0, -1, 5).repeat(2, 1)
+    largest = usual.masked_fill(usual > 0, torch.iinfo(dtype).max).to(dtype)
+    for pattern in ("paper", "bucket"):
+        expected, found = (
+            lsh_attention(inputs.qk, inputs.v, inputs.buckets, segment_ids=ids, chunk_len=4, pattern=pattern, impl=impl)
+            for ids in (usual, largest)
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
 def dense_weights(qk, buckets, **options) -> torch.Tensor:
     """The attention weights after dropout [B, H, L, L]: the output for unit vectors as values."""
     B, H, L, _ = qk.shape

@@ -38,7 +38,7 @@ TINY_FLAGS = [
         "--seq-len 64 --batch-size 2 --steps 12 --eval-every 4 --eval-bytes 256 --checkpoint-every 2 --log-every 1",
         "--optimizer.warmup-steps 3 --model.d-model 16 --model.d-ff 32 --model.n-heads 2 --model.attention local lsh",
         "--model.axial-shape 8 8 --model.axial-dims 8 8 --model.lsh-chunk-len 8 --model.local-chunk-len 8",
-        "--model.dropout 0.1",
+        "--model.positions axial --model.dropout 0.1",
     )
     for word in line.split()
 ]

@@ -56,7 +56,7 @@ class ReformerConfig:
     axial_dims: tuple[int, ...] | None = None
     """Widths of the axes, together d_model; None: split evenly."""
     max_len: int = 4096
-    """Longest input of "learned" positions."""
+    """Longest input of "learned" and "rotary" positions: beyond what it was trained for a model only guesses."""
     dropout: float = 0.0
     attention_dropout: float = 0.0
     reversible: bool = True
@@ -115,7 +115,7 @@ class ReformerConfig:
         """The longest input the positions allow; None: any."""
         if self.positions == "axial":
             return math.prod(self.axial_shape)
-        return self.max_len if self.positions == "learned" else None
+        return self.max_len if self.positions in ("learned", "rotary") else None
 
     @property
     def start_id(self) -> int:

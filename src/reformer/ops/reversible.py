@@ -124,19 +124,20 @@ def _split(branches: Sequence[Branch], parameters: Sequence[Tensor]) -> list[Seq
     return parts
 
 
-def _autocast_state(x: Tensor) -> tuple[str, torch.dtype] | None:
+def _autocast_state(x: Tensor) -> tuple[str, bool, torch.dtype] | None:
     device = x.device.type
-    if not torch.is_autocast_enabled(device):
+    if not torch.amp.is_autocast_available(device):
         return None
-    return device, torch.get_autocast_dtype(device)
+    return device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
 
-def _autocast(state: tuple[str, torch.dtype] | None) -> AbstractContextManager:
+def _autocast(state: tuple[str, bool, torch.dtype] | None) -> AbstractContextManager:
     if state is None:
         return nullcontext()
-    device, dtype = state
-    # No weight cache: a copy cached while gradients are off would cut the graph of a later use.
-    return torch.autocast(device, dtype=dtype, cache_enabled=False)
+    device, enabled, dtype = state
+    # Also entered when it was off, for it may be on around the backward pass. No weight cache: a copy cached while
+    # gradients are off would cut the graph of a later use.
+    return torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False)
 
 
 @torch.compiler.assume_constant_result

@@ -1,0 +1,24 @@
+"""torch.compile(fullgraph=True) of a whole model (invariant 6)."""
+
+import torch
+
+from .factory import assert_same, loss_and_gradients, some_tokens, tiny
+
+
+def test_a_compiled_model_equals_the_eager_one():
+    torch._dynamo.reset()
+    model = tiny(dropout=0.2, attention_dropout=0.2, n_hashes=2)
+    tokens = some_tokens()
+    segments = torch.zeros(2, 20, dtype=torch.int64)
+    segments[1, :6] = -1
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+
+    def compute(m):
+        return m(tokens, targets=tokens, segment_ids=segments, seed=torch.tensor(4))
+
+    expected = loss_and_gradients(model, compute)
+    model.zero_grad()
+    loss = compute(compiled)
+    loss.backward()
+    found = {"loss": loss.detach()} | {name: p.grad for name, p in model.named_parameters()}
+    assert_same(found, expected)

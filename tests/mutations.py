@@ -1,0 +1,475 @@
+"""Breaks the numerical core on purpose, one line at a time, and asks whether the tests notice.
+
+    python tests/mutations.py            all of them (about five minutes)
+    python tests/mutations.py gradient   those whose name holds the word
+
+Each mutation is made in a copy of src/reformer; the working tree is never touched. Exit status 1 if one is not caught, or
+if its old text no longer occurs exactly once.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Mutation(NamedTuple):
+    """``old`` occurs once in ``file`` (below src/reformer); with ``new`` in its place the selected tests must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+LSH = "tests/ops/test_lsh_attention.py"
+PROPERTIES = "tests/ops/test_lsh_properties.py"
+LOCAL = "tests/ops/test_local_attention.py"
+FULL = "tests/ops/test_full_attention.py"
+HASHING = "tests/ops/test_hashing.py"
+MODEL = "tests/models/test_language_model.py"
+REVERSIBLE = "tests/models/test_reversible.py"
+
+MUTATIONS = (
+    # Masks
+    Mutation(
+        "mask: causal sees itself",
+        "ops/tiled_attention/plan.py",
+        "place if exclude_self else place + 1",
+        "place + 1",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "mask: chunk edge one place late",
+        "ops/tiled_attention/plan.py",
+        "base + (chunk - n_chunks_before) * chunk_len",
+        "base + (chunk - n_chunks_before) * chunk_len + 1",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "mask: window one place wider",
+        "ops/tiled_attention/plan.py",
+        "torch.maximum(low, place - window)",
+        "torch.maximum(low, place - window - 1)",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "mask: buckets do not separate",
+        "ops/tiled_attention/plan.py",
+        "keys = [bucket_NRL] if bucket_NRL is not None else []",
+        "keys: list[Tensor] = []",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "mask: bidirectional sees itself",
+        "ops/tiled_attention/tile.py",
+        "visible &= key[:, None, :] != query[:, :, None]",
+        "pass",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "mask: trax goes across segments",
+        "ops/tiled_attention/tile.py",
+        "visible &= query_segment[:, :, None] == key_segment[:, None, :]",
+        "visible &= (key_segment >= 0)[:, None, :]",
+        f"{PROPERTIES}::test_a_segment_does_not_see_another",
+    ),
+    Mutation(
+        "mask: trax does not wrap",
+        "ops/tiled_attention/tile.py",
+        "inside = key_tile % G if plan.wrap is not None else key_tile.clamp(0, G - 1)",
+        "inside = key_tile.clamp(0, G - 1)",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "reference: chunks look after, not before",
+        "ops/lsh_attention/reference.py",
+        "near = (ahead >= -n_chunks_before) & (ahead <= n_chunks_after)",
+        "near = (-ahead >= -n_chunks_before) & (-ahead <= n_chunks_after)",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    # Merging and counting once
+    Mutation(
+        "count once: a pair counts in every round",
+        "ops/tiled_attention/tile.py",
+        "torch.gt(visible, seen, out=visible)",
+        "visible | seen",
+        f"{LSH}::test_a_pair_counts_once_in_however_many_rounds",
+    ),
+    Mutation(
+        "count once: only the first round is remembered",
+        "ops/tiled_attention/tile.py",
+        "for earlier in range(index):",
+        "for earlier in range(min(index, 1)):",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "merge: lse of the later part forgotten",
+        "ops/tiled_attention/forward.py",
+        "return (out_a * weight_a).addcmul_(out_b, weight_b), lse",
+        "return (out_a * weight_a).addcmul_(out_b, weight_b), lse_a",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "strips: the last one is left out",
+        "ops/tiled_attention/plan.py",
+        "for low in range(int(first.min()), int(last.max()) + 1, _STRIP):",
+        "for low in range(int(first.min()), int(last.max()), _STRIP):",
+        f"{LSH}::test_a_bucket_longer_than_many_tiles",
+    ),
+    # The rule about oneself
+    Mutation(
+        "self: nobody is ever alone",
+        "ops/tiled_attention/forward.py",
+        "    alone = lse == _NEG_INF\n",
+        "    alone = torch.zeros_like(lse, dtype=torch.bool)\n",
+        f"{LSH}::test_one_token_attends_to_itself",
+    ),
+    Mutation(
+        "self: trax counts itself once",
+        "ops/tiled_attention/forward.py",
+        "self_lse = self_lse + _times_seen(plan).to(lse.dtype).log()",
+        "pass",
+        f"{LSH}::test_one_token_attends_to_itself",
+    ),
+    Mutation(
+        # Its twin for dk has no effect on shared QK: that term lies along q and is projected off.
+        "self: gradient of lse does not reach a lone token's query",
+        "ops/tiled_attention/backward.py",
+        "dq += torch.where(is_alone, ds * k.to(dq.dtype), 0.0)",
+        "pass",
+        f"{LSH}::test_gradients_are_those_of_finite_differences",
+    ),
+    # Gradients, term by term
+    Mutation(
+        "gradient: delta without the gradient of lse",
+        "ops/tiled_attention/backward.py",
+        "delta = (do * out_NLE.to(dtype)).sum(-1) - dlse",
+        "delta = (do * out_NLE.to(dtype)).sum(-1)",
+        f"{LSH}::test_either_output_alone_can_be_differentiated",
+    ),
+    Mutation(
+        "gradient: no delta",
+        "ops/tiled_attention/backward.py",
+        "ds = dp.sub_(delta).mul_(p).mul_(scale)",
+        "ds = dp.mul_(p).mul_(scale)",
+        f"{LSH}::test_gradients_are_those_of_finite_differences",
+    ),
+    Mutation(
+        "gradient: scale once too few",
+        "ops/tiled_attention/backward.py",
+        "ds = dp.sub_(delta).mul_(p).mul_(scale)",
+        "ds = dp.sub_(delta).mul_(p)",
+        f"{LSH}::test_gradients_are_those_of_finite_differences",
+    ),
+    Mutation(
+        "gradient: values by undropped weights",
+        "ops/tiled_attention/backward.py",
+        "dropped_p = p * mask",
+        "dropped_p = p",
+        f"{LSH}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "gradient: weights by undropped values",
+        "ops/tiled_attention/backward.py",
+        "        dp.mul_(mask)\n",
+        "",
+        f"{LSH}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "gradient: keys not projected off their own direction",
+        "ops/keys.py",
+        "return (grad_k - keys * (keys * grad_k).sum(-1, keepdim=True)) * inverse",
+        "return grad_k * inverse",
+        f"{LSH}::test_gradients_are_those_of_finite_differences",
+    ),
+    Mutation(
+        "gradient: key tiles of one offset only",
+        "ops/tiled_attention/backward.py",
+        "for offset in range(slab.key_tiles_Tw.shape[1]):",
+        "for offset in range(1):",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "gradient: zero vectors divide by zero",
+        "ops/keys.py",
+        "return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, squared).rsqrt())",
+        "return squared.rsqrt()",
+        f"{LSH}::test_zero_vectors_give_finite_results",
+    ),
+    # Segments and padding
+    Mutation(
+        "segments: padding sorted first",
+        "ops/hashing.py",
+        "segments = segments.masked_fill(segments < 0, torch.iinfo(torch.int64).max)",
+        "pass",
+        f"{PROPERTIES}::test_padding_is_inert",
+    ),
+    Mutation(
+        "segments: padding sees padding",
+        "ops/tiled_attention/plan.py",
+        "low, high = low.masked_fill(is_padding, 0), high.masked_fill(is_padding, 0)",
+        "pass",
+        f"{PROPERTIES}::test_what_padding_holds_does_not_matter",
+    ),
+    Mutation(
+        "segments: local chunks counted from the row's start",
+        "ops/local_attention/eager.py",
+        "chunks_per_run=segments is not None,",
+        "chunks_per_run=False,",
+        f"{LOCAL}::test_a_segment_has_the_outputs_it_has_alone",
+    ),
+    Mutation(
+        "segments: buckets by the padded length",
+        "ops/hashing.py",
+        "row_lengths = (segment_ids >= 0).sum(1).tolist()",
+        "row_lengths = [L] * B",
+        f"{HASHING}::test_a_row_has_the_buckets_it_has_alone_and_unpadded",
+    ),
+    # Dropout and its replay
+    Mutation(
+        "dropout: mask does not know the batch",
+        "ops/tiled_attention/tile.py",
+        "b, h = slab.batch_T // dropout.n_heads, slab.batch_T % dropout.n_heads",
+        "b, h = slab.batch_T * 0, slab.batch_T % dropout.n_heads",
+        f"{PROPERTIES}::test_dropout_mask_is_the_function_of_seed_and_coordinates",
+    ),
+    Mutation(
+        "dropout: kept weights not scaled up",
+        "ops/tiled_attention/forward.py",
+        "total = total * (1.0 - dropout.p)",
+        "pass",
+        f"{PROPERTIES}::test_dropout_mask_is_the_function_of_seed_and_coordinates",
+    ),
+    Mutation(
+        "dropout: hidden units by slice, not by position",
+        "ops/chunking.py",
+        "active = active.mul_(_mask(active, dropout_p, dropout_seed, part.start))",
+        "active = active.mul_(_mask(active, dropout_p, dropout_seed, 0))",
+        "tests/ops/test_chunking.py::test_dropout_does_not_depend_on_the_slices",
+    ),
+    Mutation(
+        "dropout: mode taken when the branch runs, not when it was made",
+        "layers/reversible.py",
+        "arguments = (x, seed, segment_ids, position_ids, saved, training)",
+        "arguments = (x, seed, segment_ids, position_ids, saved, self.training)",
+        f"{REVERSIBLE}::test_switching_the_mode_between_forward_and_backward",
+    ),
+    Mutation(
+        "dropout: all layers draw the same masks",
+        "layers/reversible.py",
+        "derive_seed(seed, index, 0)",
+        "derive_seed(seed, 0, 0)",
+        "tests/layers/test_reversible.py::test_layers_draw_different_masks_and_rotations",
+    ),
+    # Reversible layers
+    Mutation(
+        "reversible: recomputation outside autocast",
+        "ops/reversible.py",
+        "with _autocast(ctx.autocast):\n                update, d_input",
+        "with nullcontext():\n                update, d_input",
+        f"{REVERSIBLE}::test_lsh_under_autocast_with_the_same_buckets",
+    ),
+    Mutation(
+        "reversible: streams not rebuilt",
+        "ops/reversible.py",
+        "other, stream = stream - update, other",
+        "other, stream = stream, other",
+        f"{REVERSIBLE}::test_equals_plain_autograd",
+    ),
+    Mutation(
+        "reversible: buckets computed again",
+        "ops/reversible.py",
+        "update, _ = branch.function(x, leaves, saved)",
+        "update, _ = branch.function(x, leaves, None)",
+        f"{REVERSIBLE}::test_buckets_are_reused_in_the_backward",
+    ),
+    Mutation(
+        "reversible: gradient of the residual forgotten",
+        "ops/reversible.py",
+        "d_other = d_other + d_input",
+        "d_other = d_input",
+        f"{REVERSIBLE}::test_equals_plain_autograd",
+    ),
+    Mutation(
+        "reversible: a frozen parameter shifts the gradients of the next",
+        "ops/reversible.py",
+        "d_parameters = tuple(next(found) if p.requires_grad else None for p in leaves)",
+        "d_parameters = tuple(next(found, None) for p in leaves)",
+        "tests/ops/test_reversible.py::test_every_choice_of_frozen_parameters",
+    ),
+    Mutation(
+        "reversible: hooks fire on the way",
+        "ops/reversible.py",
+        "leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]",
+        "leaves = list(parameters)",
+        f"{REVERSIBLE}::test_hooks_see_each_gradient_once_and_whole",
+    ),
+    # Chunking
+    Mutation(
+        "chunking: gradient of the last slice's weights only",
+        "ops/chunking.py",
+        "dw_in += d_hidden.t() @ x_part",
+        "dw_in = d_hidden.t() @ x_part",
+        "tests/ops/test_chunking.py::test_equals_the_plain_formula",
+    ),
+    Mutation(
+        "chunking: sums over slices in bfloat16",
+        "ops/chunking.py",
+        "wide = torch.float64 if x.dtype == torch.float64 else torch.float32",
+        "wide = x.dtype",
+        "tests/ops/test_chunking.py::test_many_slices_in_bfloat16_lose_nothing",
+    ),
+    Mutation(
+        "cross-entropy: ignored positions have gradients",
+        "ops/cross_entropy.py",
+        "d_logits *= (grad[:, part].flatten() * counted)[:, None]",
+        "d_logits *= grad[:, part].flatten()[:, None]",
+        "tests/ops/test_cross_entropy.py::test_equals_the_plain_formula",
+    ),
+    Mutation(
+        "cross-entropy: mean over all positions",
+        "ops/cross_entropy.py",
+        "(targets != ignore_index).sum().clamp_min(1)",
+        "targets.numel()",
+        "tests/ops/test_cross_entropy.py::test_equals_torch_cross_entropy",
+    ),
+    Mutation(
+        "cross-entropy: smoothing without its gradient",
+        "ops/cross_entropy.py",
+        "d_logits -= label_smoothing / weight.shape[0]",
+        "pass",
+        "tests/ops/test_cross_entropy.py::test_gradients_are_those_of_finite_differences",
+    ),
+    # Hashing
+    Mutation(
+        "hashing: ties go to the negative half",
+        "ops/hashing.py",
+        "torch.where(highest >= -lowest,",
+        "torch.where(highest > -lowest,",
+        f"{HASHING}::test_ties_go_to_the_lower_index",
+    ),
+    Mutation(
+        "hashing: factors all with stride 1",
+        "ops/hashing.py",
+        "stride *= factor",
+        "pass",
+        f"{HASHING}::test_hash_is_the_argmax_of_the_rotated_vector_and_its_negative",
+    ),
+    Mutation(
+        "hashing: in half precision",
+        "ops/hashing.py",
+        "dtype = torch.float64 if x.dtype == torch.float64 else torch.float32\n    flat_rotations",
+        "dtype = x.dtype\n    flat_rotations",
+        f"{HASHING}::test_half_precision_is_hashed_in_float32",
+    ),
+    Mutation(
+        "hashing: sort not stable",
+        "ops/hashing.py",
+        "order = torch.sort(buckets, dim=-1, stable=True).indices",
+        "order = torch.sort(buckets.flip(-1), dim=-1, stable=True).indices.mul(-1).add(buckets.shape[-1] - 1)",
+        f"{HASHING}::test_sort_is_by_segment_bucket_and_position_padding_last",
+    ),
+    # Causal shift and positions
+    Mutation(
+        "causal: full attention by sdpa sees itself",
+        "ops/full_attention.py",
+        "keys = unit_keys(q[:, :, :-1])",
+        "keys = unit_keys(q[:, :, 1:])",
+        f"{FULL}::test_sdpa_equals_the_definition",
+    ),
+    Mutation(
+        "causal: inputs not shifted",
+        "models/language_model.py",
+        "return torch.cat([torch.full_like(tokens[:, :1], self.config.start_id), tokens[:, :-1]], dim=1)",
+        "return tokens",
+        f"{MODEL}::test_shift_right",
+    ),
+    Mutation(
+        "positions: counted from the row's start",
+        "models/language_model.py",
+        "position_ids = places_in_segments(segment_ids)",
+        "position_ids = None",
+        f"{MODEL}::test_padding_on_either_side_is_inert",
+    ),
+    Mutation(
+        "positions: column-major axes",
+        "layers/positions.py",
+        "for size, table in zip(self.shape, self.tables):",
+        "for size, table in list(zip(self.shape, self.tables))[::-1]:",
+        "tests/layers/test_positions.py::test_coordinates_by_hand",
+    ),
+    Mutation(
+        "positions: rotation the same everywhere",
+        "layers/positions.py",
+        "first * cos - second * sin, second * cos + first * sin",
+        "first * cos - second * sin, second * cos - first * sin",
+        "tests/layers/test_positions.py",
+    ),
+    Mutation(
+        "positions: not handed to rotary layers",
+        "layers/attention.py",
+        "q = rotate(q, position_ids)",
+        "q = rotate(q)",
+        f"{MODEL}::test_padding_on_either_side_is_inert",
+    ),
+)
+
+# The editable install puts its own finder before sys.path, so it is taken out before anything is imported.
+_BOOTSTRAP = """
+import sys
+copy, selection = sys.argv[1:]
+sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
+sys.path.insert(0, copy)
+import reformer
+assert reformer.__file__.startswith(copy), f"{reformer.__file__} is not the mutated copy"
+import pytest
+sys.exit(pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", selection]))
+"""
+
+
+def run(mutation: Mutation | None, selection: str) -> tuple[int, str]:
+    """(pytest's exit status, its output) of the selection over a mutated copy of the package; None: as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(
+            ROOT / "src" / "reformer", Path(folder, "reformer"), ignore=shutil.ignore_patterns("__pycache__")
+        )
+        if mutation is not None:
+            path = Path(folder, "reformer", mutation.file)
+            text = path.read_text()
+            if text.count(mutation.old) != 1:
+                return -1, f"the old text occurs {text.count(mutation.old)} times in {mutation.file}"
+            path.write_text(text.replace(mutation.old, mutation.new))
+        command = [sys.executable, "-c", _BOOTSTRAP, folder, selection]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        return done.returncode, done.stdout + done.stderr
+
+
+def main(words: list[str]) -> int:
+    """Run the mutations whose name holds one of the words, or all; return the number that went unnoticed."""
+    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    unnoticed = 0
+    for mutation in chosen:
+        start = time.monotonic()
+        status, output = run(mutation, mutation.tests)
+        # 1: tests failed. Anything else (2: collection error, 4: no such test) proves nothing.
+        caught = status == 1
+        unnoticed += not caught
+        failed = next((line.split()[1] for line in output.splitlines() if line.startswith("FAILED")), "")
+        detail = failed or (output.strip().splitlines() or [""])[-1]
+        print(
+            f"{'caught    ' if caught else 'NOT CAUGHT'} {time.monotonic() - start:5.1f} s  {mutation.name}  ->  {detail}",
+            flush=True,
+        )
+    print(f"{len(chosen) - unnoticed} of {len(chosen)} mutations caught")
+    return unnoticed
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(sys.argv[1:]) else 0)

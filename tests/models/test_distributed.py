@@ -56,15 +56,6 @@ def fully_sharded(tokens: Tensor, frozen: str | None, steps: int) -> dict[str, T
     return sharded_gradients(model, tokens, steps)
 
 
-def fully_sharded_per_layer(tokens: Tensor, frozen: str | None, steps: int) -> dict[str, Tensor | None]:
-    model = model_with_frozen(frozen)
-    mesh = init_device_mesh("cpu", (WORLD,))
-    for layer in model.stack.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    return sharded_gradients(model, tokens, steps)
-
-
 def sharded_gradients(model: nn.Module, tokens: Tensor, steps: int) -> dict[str, Tensor | None]:
     for _ in range(steps):
         loss_of(model, tokens).backward()
@@ -94,6 +85,6 @@ def test_distributed_data_parallel(frozen: str | None, steps: int, tmp_path: Pat
     compare(data_parallel, tmp_path, frozen, steps)
 
 
-@pytest.mark.parametrize("run", [fully_sharded, fully_sharded_per_layer])
-def test_fully_sharded_data_parallel(run: Callable, tmp_path: Path):
-    compare(run, tmp_path, None, 2)
+def test_fully_sharded_data_parallel(tmp_path: Path):
+    # The whole model as one unit. Sharding each layer by itself is not supported yet: see docs/log.md.
+    compare(fully_sharded, tmp_path, None, 2)

@@ -127,8 +127,11 @@ class ReformerLM(nn.Module):
         if mine != theirs:
             odd = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
             raise ValueError(f"{changes} needs other parameters than this model has: {', '.join(odd[:4])}")
-        changed.load_state_dict(self.state_dict())
-        return changed.to(self.head.weight.device, self.head.weight.dtype).train(self.training)
+        # First the dtype, then the weights: the other way round would round them to float32.
+        changed.to(self.head.weight.device, self.head.weight.dtype).load_state_dict(self.state_dict())
+        for mine_p, changed_p in zip(self.parameters(), changed.parameters()):
+            changed_p.requires_grad_(mine_p.requires_grad)
+        return changed.train(self.training)
 
     def _add_positions(self, x: Tensor, position_ids: Tensor | None) -> Tensor:
         length = x.shape[1]

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reformer.ops.checks import require_at_least, require_choice, require_dropout, require_float, require_shape
+from reformer.ops.checks import (
+    require_at_least,
+    require_choice,
+    require_dropout,
+    require_float,
+    require_same,
+    require_shape,
+)
 from reformer.ops.counter_rng import as_seed, feature_keep
 
 ACTIVATIONS = ("relu", "gelu", "swiglu")
@@ -52,6 +59,8 @@ def chunked_feed_forward(
     require_at_least("chunk_len", chunk_len, 1)
     seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
     x, w_in, b_in, w_out, b_out = to_autocast(x, w_in, b_in, w_out, b_out)
+    for name, weight in (("w_in", w_in), ("b_in", b_in), ("w_out", w_out), ("b_out", b_out)):
+        require_same("x", x, name, weight)
     return _feed_forward_op(x, w_in, b_in, w_out, b_out, seed, activation, min(chunk_len, length), float(dropout_p))
 
 

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reformer.ops.checks import require_at_least, require_choice, require_float, require_integer, require_shape
+from reformer.ops.checks import (
+    require_at_least,
+    require_choice,
+    require_float,
+    require_integer,
+    require_same,
+    require_shape,
+)
 from reformer.ops.chunking import slices, to_autocast
 
 
@@ -41,6 +48,8 @@ def chunked_cross_entropy(
     chunk_len = x.shape[1] if chunk_len is None else chunk_len
     require_at_least("chunk_len", chunk_len, 1)
     x, weight, bias = to_autocast(x, weight, bias)
+    require_same("x", x, "weight", weight)
+    require_same("x", x, "bias", bias)
     loss = _cross_entropy_op(x, weight, bias, targets.long(), min(chunk_len, x.shape[1]), ignore_index, label_smoothing)
     if reduction == "none":
         return loss

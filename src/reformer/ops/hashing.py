@@ -179,10 +179,14 @@ def sort_by_bucket(buckets: Tensor, segment_ids: Tensor | None = None) -> Tensor
     if segment_ids is None:
         return order
     require_integer("segment_ids", segment_ids)
-    segments = segment_ids.long()
-    segments = segments.masked_fill(segments < 0, torch.iinfo(torch.int64).max)
+    require_shape("segment_ids", segment_ids, (buckets.shape[0], buckets.shape[-1]), "[batch, length], as buckets,")
+    segments = segment_ids.long().clamp_min(-1)
     sorted_segments = segments[:, None, None].expand_as(order).gather(-1, order)
-    return order.gather(-1, torch.sort(sorted_segments, dim=-1, stable=True).indices)
+    order = order.gather(-1, torch.sort(sorted_segments, dim=-1, stable=True).indices)
+    # Padding came first; turn each row so that it comes last. (A largest id as its key would be some segment's own.)
+    n_padding = (segments < 0).sum(-1)[:, None, None, None]
+    place = torch.arange(order.shape[-1], device=order.device)
+    return order.gather(-1, ((place + n_padding) % order.shape[-1]).expand_as(order))
 
 
 def places_in_segments(segment_ids: Tensor) -> Tensor:

@@ -91,12 +91,13 @@ def _rank(bucket: Tensor, segments: Tensor) -> Tensor:
     """The place of each token in the order by (segment, bucket, position): the number of tokens before it."""
     L = bucket.shape[-1]
     position = torch.arange(L, device=bucket.device)
-    segment = segments.masked_fill(segments < 0, torch.iinfo(segments.dtype).max)[:, None]
-    segment_j, segment_i = segment[..., None, :], segment[..., :, None]
+    segment_j, segment_i = segments[:, None, None, :], segments[:, None, :, None]
+    real_j, real_i = segment_j >= 0, segment_i >= 0
     bucket_j, bucket_i = bucket[..., None, :], bucket[..., :, None]
     earlier = position[None, :] < position[:, None]
     before = (bucket_j < bucket_i) | ((bucket_j == bucket_i) & earlier)
-    return ((segment_j < segment_i) | ((segment_j == segment_i) & before)).sum(-1)
+    before = (segment_j < segment_i) | ((segment_j == segment_i) & before)
+    return ((real_j & ~real_i) | ((real_j == real_i) & before)).sum(-1)
 
 
 def _trax_counts(ranks: list[Tensor], L: int, chunk_len: int, before: int, after: int) -> Tensor:

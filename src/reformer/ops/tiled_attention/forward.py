@@ -86,10 +86,14 @@ def _tile(q: Tensor, k: Tensor, v: Tensor, slab: Slab, scale: float, dropout: Dr
 
 
 def _merge(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> tuple[Tensor, Tensor]:
-    lse = torch.logaddexp(lse_a, lse_b)
-    shift = lse.masked_fill(lse == _NEG_INF, 0.0)
-    weight_a, weight_b = (lse_a - shift).exp_()[..., None], (lse_b - shift).exp_()[..., None]
-    return (out_a * weight_a).addcmul_(out_b, weight_b), lse
+    highest = torch.maximum(lse_a, lse_b)
+    # Weights relative to the larger side, divided by their own sum: relative to the merged lse each would carry the
+    # rounding of an lse, once per round.
+    shift = highest.masked_fill(highest == _NEG_INF, 0.0)
+    weight_a, weight_b = (lse_a - shift).exp_(), (lse_b - shift).exp_()
+    total = weight_a + weight_b
+    out = (out_a * weight_a[..., None]).addcmul_(out_b, weight_b[..., None])
+    return out.div_(total.masked_fill(total == 0.0, 1.0)[..., None]), shift + total.log()
 
 
 def take_rows(x_NSE: Tensor, rank_NL: Tensor) -> Tensor:

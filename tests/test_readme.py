@@ -21,7 +21,7 @@ def test_the_python_of_the_readme_runs():
     exec(compile(code, "README.md", "exec"), names)
     assert names["loss"].item() > 0
     assert all(p.grad is not None for p in names["model"].parameters())
-    assert names["full"].config.attention == ("local", "full", "local", "full")
+    assert names["full"].config.attention == ("local", "full")
 
 
 def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch, capsys):

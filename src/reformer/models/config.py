@@ -57,6 +57,8 @@ class ReformerConfig:
     """Widths of the axes, together d_model; None: split evenly."""
     max_len: int = 4096
     """Longest input of "learned" and "rotary" positions: beyond what it was trained for a model only guesses."""
+    embedding_std: float = 0.02
+    """Standard deviation of the token embeddings at the start; beside residual updates of order 1, small ones are soon forgotten."""
     dropout: float = 0.0
     attention_dropout: float = 0.0
     reversible: bool = True
@@ -85,6 +87,8 @@ class ReformerConfig:
             bucket_factors(self.n_buckets)
         if self.lsh_window is not None and self.pattern != "bucket":
             raise ValueError(f"lsh_window belongs to pattern 'bucket', got pattern {self.pattern!r}")
+        if not self.embedding_std > 0.0:
+            raise ValueError(f"embedding_std must be above 0, got {self.embedding_std}")
         for name in ("dropout", "attention_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")

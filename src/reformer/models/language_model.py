@@ -42,7 +42,7 @@ class ReformerLM(nn.Module):
         self.stack = ReversibleStack(config.d_model, layers, dropout=config.dropout, reversible=config.reversible)
         self.norm = nn.LayerNorm(2 * config.d_model)
         self.head = nn.Linear(2 * config.d_model, config.vocab_size)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=config.embedding_std)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -16,9 +16,9 @@ def quickstart() -> TrainConfig:
         name="quickstart",
         seq_len=4096,
         batch_size=1,
-        steps=420,
-        eval_every=105,
-        checkpoint_every=35,
+        steps=450,
+        eval_every=150,
+        checkpoint_every=30,
         optimizer=OptimizerConfig(name="adamw", lr=2e-3, schedule="cosine", warmup_steps=40, weight_decay=0.01),
         model=ReformerConfig(
             d_model=256,
@@ -28,6 +28,7 @@ def quickstart() -> TrainConfig:
             n_hashes=2,
             positions="rotary",
             max_len=65_536,
+            embedding_std=1.0,
         ),
     )
 

@@ -58,7 +58,7 @@ class ReformerConfig:
     max_len: int = 4096
     """Longest input of "learned" and "rotary" positions: beyond what it was trained for a model only guesses."""
     embedding_std: float = 0.02
-    """Standard deviation of the token embeddings at the start; beside residual updates of order 1, small ones are soon forgotten."""
+    """Standard deviation of the token embeddings at the start; residual updates of order 1 soon bury small ones."""
     dropout: float = 0.0
     attention_dropout: float = 0.0
     reversible: bool = True

@@ -56,7 +56,9 @@ def _option_names(cls: Any, prefix: str = "") -> list[str]:
         if dataclasses.is_dataclass(types[field.name]):
             names += _option_names(types[field.name], f"{name}.")
         else:
-            names += [f"--{name}", f"--{prefix}no-{field.name.replace('_', '-')}"]
+            names.append(f"--{name}")
+            if types[field.name] is bool:
+                names.append(f"--{prefix}no-{field.name.replace('_', '-')}")
     return names
 
 

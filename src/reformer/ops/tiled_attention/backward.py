@@ -30,7 +30,8 @@ def tiled_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv) in the accumulation dtype; ``out``, ``lse`` and ``alone`` are what ``tiled_forward`` returned."""
     dtype = accumulation_dtype(q_NLD)
-    do, dlse = grad_out_NLE.to(dtype), grad_lse_NL.to(dtype)
+    # Rows are gathered from flattened tensors, slab by slab: a strided gradient would be copied whole for each slab.
+    do, dlse = grad_out_NLE.to(dtype).contiguous(), grad_lse_NL.to(dtype)
     delta = (do * out_NLE.to(dtype)).sum(-1) - dlse
     dq, dk, dv = (torch.zeros_like(x, dtype=dtype) for x in (q_NLD, k_NLD, v_NLE))
     # exp(-inf - (-inf)) is not a number; padding has no visible pair to use its lse for.

@@ -45,9 +45,9 @@ def accumulation_dtype(x: Tensor) -> torch.dtype:
 
 
 def gather_rows(x_NLD: Tensor, rows: Tensor) -> Tensor:
-    """Rows of the flattened [N·L, D] tensor, shaped [*rows.shape, D], in the accumulation dtype."""
+    """Rows of the flattened (contiguous) [N·L, D] tensor, shaped [*rows.shape, D], in the accumulation dtype."""
     D = x_NLD.shape[-1]
-    return x_NLD.reshape(-1, D).index_select(0, rows.reshape(-1)).to(accumulation_dtype(x_NLD)).view(*rows.shape, D)
+    return x_NLD.view(-1, D).index_select(0, rows.reshape(-1)).to(accumulation_dtype(x_NLD)).view(*rows.shape, D)
 
 
 def tile_logits(q_TmD: Tensor, k_TWD: Tensor, slab: Slab, scale: float) -> Tensor:

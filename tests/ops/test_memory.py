@@ -30,10 +30,10 @@ def lsh_largest(length: int, pattern: str, n_hashes: int) -> tuple[int, int]:
     tensors = (inputs.qk, inputs.v, inputs.buckets, sort_by_bucket(inputs.buckets), None, None)
     options = {"scale": 1.0, "dropout_p": 0.0, "chunk_len": CHUNK, "pattern": pattern, "causal": True, "window": None}
     options |= {"n_chunks_before": 1, "n_chunks_after": 0}
-    outputs = lsh_eager.eager_forward(*tensors, **options)
-    forward = largest_tensor(lsh_eager.eager_forward, *tensors, **options)
+    outputs = lsh_eager.forward(*tensors, **options)
+    forward = largest_tensor(lsh_eager.forward, *tensors, **options)
     grads = torch.ones_like(outputs[0]), torch.ones_like(outputs[1])
-    return forward, largest_tensor(lsh_eager.eager_backward, *grads, *tensors, *outputs, **options)
+    return forward, largest_tensor(lsh_eager.backward, *grads, *tensors, *outputs, **options)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -74,11 +74,11 @@ def test_local_and_full_attention_are_linear_in_the_length(reach: dict, monkeypa
     def largest(length: int) -> int:
         q, k, v = (exact_normal(1, 1, length, WIDTH, seed=n, dtype=torch.float32) for n in range(3))
         tensors = (q, k, v, None, None)
-        outputs = local_eager.eager_forward(*tensors, **options)
+        outputs = local_eager.forward(*tensors, **options)
         grads = torch.ones_like(outputs[0]), torch.ones_like(outputs[1])
         return max(
-            largest_tensor(local_eager.eager_forward, *tensors, **options),
-            largest_tensor(local_eager.eager_backward, *grads, *tensors, *outputs, **options),
+            largest_tensor(local_eager.forward, *tensors, **options),
+            largest_tensor(local_eager.backward, *grads, *tensors, *outputs, **options),
         )
 
     short, long = largest(512), largest(2048)

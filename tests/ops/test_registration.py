@@ -52,7 +52,7 @@ def arguments() -> dict[str, list[tuple]]:
     local, local_backward = calls.setdefault("local_attention", []), calls.setdefault("local_attention_backward", [])
     for reach in ((4, 1, 0, None), (None, 1, 0, 3), (None, 1, 0, None)):
         tensors = (normal(2, 2, L, 4), normal(2, 2, L, 4), normal(2, 2, L, 5), INPUTS.segment_ids, SEED)
-        options = (False, *reach, True, 1.0, 0.2)
+        options = (False, *reach, True, 1.0, 0.2, "eager")
         local.append((*(x.clone().requires_grad_() for x in tensors[:3]), *tensors[3:], *options))
         outputs = torch.ops.reformer.local_attention(*tensors, *options)
         local_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *tensors, *outputs, *options))

@@ -16,14 +16,16 @@ from reformer.ops.hashing import (
     seeded_buckets,
     sort_by_bucket,
 )
+from reformer.ops.implementations import Choice, choose_implementation
 from reformer.ops.local_attention import local_attention
-from reformer.ops.lsh_attention import PATTERNS, choose_implementation, lsh_attention
+from reformer.ops.lsh_attention import PATTERNS, lsh_attention
 from reformer.ops.reversible import Branch, reversible_sequence
 
 __all__ = [
     "ACTIVATIONS",
     "PATTERNS",
     "Branch",
+    "Choice",
     "as_seed",
     "automatic_n_buckets",
     "bucket_factors",

@@ -4,7 +4,6 @@ from torch import Tensor
 
 from reformer.ops.checks import (
     require_at_least,
-    require_choice,
     require_dropout,
     require_float,
     require_integer,
@@ -13,6 +12,7 @@ from reformer.ops.checks import (
     require_shape,
 )
 from reformer.ops.counter_rng import as_seed
+from reformer.ops.implementations import require_implementation
 from reformer.ops.keys import unit_keys
 from reformer.ops.local_attention.reference import local_attention_reference
 from reformer.ops.local_attention.registration import local_attention_op
@@ -49,7 +49,7 @@ def local_attention(
         scale: of the logits; default 1 for shared QK, D^-0.5 for separate keys.
         dropout_p: probability of dropping a pair, a pure function of (``dropout_seed``, b, h, i, j).
         return_lse: also return lse [B, H, L], float32 (float64 for float64 inputs).
-        impl: "auto", "eager" or "reference".
+        impl: as in ``lsh_attention``.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or options that do not fit.
@@ -99,7 +99,7 @@ def attend_by_position(
     """(out, lse) of local attention, or of full attention with neither ``chunk_len`` nor ``window``."""
     check_qkv(q, k, v, segment_ids)
     require_dropout(dropout_p, dropout_seed)
-    require_choice("impl", impl, ("auto", "eager", "reference"))
+    require_implementation(impl)
     scale = logit_scale(q, k, scale)
     seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
     if impl == "reference":
@@ -132,6 +132,7 @@ def attend_by_position(
         k is None,
         scale,
         float(dropout_p),
+        impl,
     )
     return out, lse
 

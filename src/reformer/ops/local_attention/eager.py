@@ -13,7 +13,7 @@ from reformer.ops.tiled_attention.tile import Dropout
 _SMALLEST_TILE, _USUAL_TILE = 16, 128
 
 
-def eager_forward(
+def forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -35,7 +35,7 @@ def eager_forward(
     return out.to(v.dtype).view(B, H, L, -1), lse.view(B, H, L), alone.view(B, H, L)
 
 
-def eager_backward(
+def backward(
     grad_out: Tensor,
     grad_lse: Tensor,
     q: Tensor,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reformer.ops.local_attention.eager import eager_backward, eager_forward
+from reformer.ops.implementations import implementation
 
 
 @torch.library.custom_op("reformer::local_attention", mutates_args=())
@@ -21,9 +21,10 @@ def local_attention_op(
     exclude_self: bool,
     scale: float,
     dropout_p: float,
+    impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(out, lse, alone); neither ``chunk_len`` nor ``window``: the whole segment."""
-    return eager_forward(
+    return implementation("local_attention", impl, q, v).forward(
         q,
         k,
         v,
@@ -67,9 +68,10 @@ def local_attention_backward_op(
     exclude_self: bool,
     scale: float,
     dropout_p: float,
+    impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv)."""
-    return eager_backward(
+    return implementation("local_attention", impl, q, v).backward(
         grad_out,
         grad_lse,
         q,

@@ -1,8 +1,5 @@
 """The public LSH attention: checks the meaning of its arguments and picks the implementation."""
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
 
 from reformer.ops.checks import (
@@ -17,28 +14,11 @@ from reformer.ops.checks import (
 )
 from reformer.ops.counter_rng import as_seed
 from reformer.ops.hashing import sort_by_bucket
+from reformer.ops.implementations import require_implementation
 from reformer.ops.lsh_attention.reference import lsh_attention_reference
-from reformer.ops.lsh_attention.registration import IMPLEMENTATIONS, lsh_attention_op
+from reformer.ops.lsh_attention.registration import lsh_attention_op
 
 PATTERNS = ("paper", "bucket", "trax")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The implementation that will run, and why."""
-
-    name: str
-    reason: str
-
-
-def choose_implementation(impl: str, device: torch.device) -> Choice:
-    """Which implementation ``impl`` means on ``device``; an explicit name never falls back, it works or it raises."""
-    available = ("reference", *IMPLEMENTATIONS)
-    if impl == "auto":
-        return Choice(name="eager", reason=f"the fastest implementation built for {device.type} tensors: plain PyTorch")
-    if impl not in available:
-        raise ValueError(f"impl must be 'auto' or one of {', '.join(map(repr, available))}, got {impl!r}")
-    return Choice(name=impl, reason="asked for by name")
 
 
 def lsh_attention(
@@ -83,16 +63,17 @@ def lsh_attention(
         dropout_p: probability of dropping a pair, a pure function of (``dropout_seed``, b, h, i, j).
         return_lse: also return lse [B, H, L] = log Σ exp(logit), float32 (float64 for float64 inputs).
         order: ``sort_by_bucket(buckets, segment_ids)`` if it is there already, to save the sort.
-        impl: "auto", "eager" or "reference".
+        impl: "auto" (the fastest that serves the request: ``choose_implementation``), "triton", "native", "eager" or
+            "reference".
 
     Raises:
         ValueError, TypeError: shapes, dtypes or options that do not fit; no device is waited for to find out.
     """
     _check(qk, v, buckets, segment_ids, order)
     _check_options(chunk_len, pattern, window, n_chunks_before, n_chunks_after, dropout_p, dropout_seed)
-    choice = choose_implementation(impl, qk.device)
+    require_implementation(impl)
     seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
-    if choice.name == "reference":
+    if impl == "reference":
         out, lse = lsh_attention_reference(
             qk,
             v,
@@ -124,7 +105,7 @@ def lsh_attention(
             n_chunks_after,
             float(scale),
             float(dropout_p),
-            choice.name,
+            impl,
         )
     return (out, lse) if return_lse else out
 

@@ -14,7 +14,7 @@ from reformer.ops.tiled_attention.forward import accumulation_dtype
 from reformer.ops.tiled_attention.tile import Dropout
 
 
-def eager_forward(
+def forward(
     qk: Tensor,
     v: Tensor,
     buckets: Tensor,
@@ -38,7 +38,7 @@ def eager_forward(
     return out.to(v.dtype).view(B, H, L, -1), lse.view(B, H, L), alone.view(B, H, L)
 
 
-def eager_backward(
+def backward(
     grad_out: Tensor,
     grad_lse: Tensor,
     qk: Tensor,

@@ -1,15 +1,9 @@
 """torch.library schemas, fakes and autograd of LSH attention: opaque to torch.compile, recomputing in the backward."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from reformer.ops.lsh_attention.eager import eager_backward, eager_forward
-
-# name -> (forward, backward); a fast implementation adds itself here.
-IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {"eager": (eager_forward, eager_backward)}
+from reformer.ops.implementations import implementation
 
 
 @torch.library.custom_op("reformer::lsh_attention", mutates_args=())
@@ -31,8 +25,7 @@ def lsh_attention_op(
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(out, lse, alone); see ``reformer.ops.lsh_attention``."""
-    forward, _ = IMPLEMENTATIONS[impl]
-    return forward(
+    return implementation("lsh_attention", impl, qk, v).forward(
         qk,
         v,
         buckets,
@@ -81,8 +74,7 @@ def lsh_attention_backward_op(
     impl: str,
 ) -> tuple[Tensor, Tensor]:
     """(dqk, dv)."""
-    _, backward = IMPLEMENTATIONS[impl]
-    return backward(
+    return implementation("lsh_attention", impl, qk, v).backward(
         grad_out,
         grad_lse,
         qk,

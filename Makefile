@@ -23,11 +23,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.train: $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt
+$(VENV)/.train: $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	@touch $@
 
-$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test,lint]'
 	@touch $@
 

@@ -29,7 +29,7 @@ def as_seed(seed: int | Tensor) -> Tensor:
 
 def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
     """A new 0-dim int64 seed for a sub-stream (a layer, a purpose): a pure function of the seed and the coordinates."""
-    low = high = _fold(seed)
+    low = high = fold(seed)
     for coordinate in coordinates:
         low = _combine(low, coordinate)
         high = _combine(high, coordinate ^ _COLUMN)
@@ -39,18 +39,23 @@ def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
 
 def row_keys(seed: Tensor, b: Tensor | int, h: Tensor | int, i: Tensor) -> Tensor:
     """int32 keys of the rows (b, h, i); the arguments broadcast."""
-    return _combine(_combine(_combine(_fold(seed).to(i.device), b), h), i)
+    return _combine(_combine(_combine(fold(seed).to(i.device), b), h), i)
 
 
 def column_keys(seed: Tensor, j: Tensor) -> Tensor:
     """int32 keys of the columns j."""
-    return _combine(_combine(_fold(seed).to(j.device), _COLUMN), j)
+    return _combine(_combine(fold(seed).to(j.device), _COLUMN), j)
 
 
 def keep(rows: Tensor, columns: Tensor, dropout_p: float) -> Tensor:
     """True with probability 1 - dropout_p for every (row, column); ``rows`` and ``columns`` broadcast."""
     bits = _mix(rows + columns)
-    return ((bits >> 8) & 0xFFFFFF) >= round(dropout_p * 2**24)
+    return ((bits >> 8) & 0xFFFFFF) >= drop_threshold(dropout_p)
+
+
+def drop_threshold(dropout_p: float) -> int:
+    """Of the 2**24 values that 24 random bits take, those below this one drop."""
+    return round(dropout_p * 2**24)
 
 
 def dropout(x: Tensor, dropout_p: float, seed: Tensor | None, *, first_position: int = 0) -> Tensor:
@@ -73,7 +78,8 @@ def feature_keep(x: Tensor, dropout_p: float, seed: Tensor, first_position: int)
     return keep(row_keys(seed, b, 0, t)[..., None], column_keys(seed, f), dropout_p)
 
 
-def _fold(seed: Tensor) -> Tensor:
+def fold(seed: Tensor) -> Tensor:
+    """The int32 key that every key of the seed's stream starts from."""
     return _combine(_mix(_to_int32(seed)), _to_int32(seed >> 32))
 
 

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from reformer.ops import native
 from reformer.ops.checks import require_at_least, require_float, require_integer, require_shape
+from reformer.ops.native import hashing as native_hashing
 
 Buckets = int | Sequence[int]
 
@@ -87,6 +89,13 @@ def hash_vectors(x: Tensor, rotations: Tensor, n_buckets: Buckets) -> Tensor:
 
 @torch.library.custom_op("reformer::hash_vectors", mutates_args=())
 def _hash_vectors(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    if native.obstacle(x.device, x.dtype, x.shape[-1]) is None:
+        return native_hashing.hash_vectors(x, rotations, factors)
+    return hash_by_slices(x, rotations, factors)
+
+
+def hash_by_slices(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    """``hash_vectors`` in plain PyTorch, on any device."""
     B, H, L, D = x.shape
     R, columns = rotations.shape[2:]
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -171,15 +180,34 @@ def _combined_argmax(rotated: Tensor, factors: Sequence[int]) -> Tensor:
 def sort_by_bucket(buckets: Tensor, segment_ids: Tensor | None = None) -> Tensor:
     """The token at each sorted place [B, H, R, L] (int64): stable by (segment, bucket, position), padding last.
 
-    ``buckets`` [B, H, R, L] integers; ``segment_ids`` [B, L] integers, negative for padding. Two stable sorts rather
-    than one composite key L·bucket + position: nothing can overflow at any length.
+    ``buckets`` [B, H, R, L] integers; ``segment_ids`` [B, L] integers, negative for padding. Stable
+    sorts by one key after the other rather than by a composite key L·bucket + position: nothing can overflow.
     """
     require_integer("buckets", buckets)
+    require_shape("buckets", buckets, (None, None, None, None), "[batch, heads, n_hashes, length]")
+    if segment_ids is not None:
+        require_integer("segment_ids", segment_ids)
+        require_shape("segment_ids", segment_ids, (buckets.shape[0], buckets.shape[-1]), "[batch, length], as buckets,")
+    return torch.ops.reformer.sort_by_bucket(buckets, segment_ids)
+
+
+@torch.library.custom_op("reformer::sort_by_bucket", mutates_args=())
+def _sort_by_bucket(buckets: Tensor, segment_ids: Tensor | None) -> Tensor:
+    if buckets.device.type == "cpu" and native.missing() is None:
+        return native_hashing.sort_by_bucket(buckets, segment_ids)
+    return sort_by_torch(buckets, segment_ids)
+
+
+@_sort_by_bucket.register_fake
+def _(buckets, segment_ids):
+    return torch.empty(buckets.shape, dtype=torch.int64, device=buckets.device)
+
+
+def sort_by_torch(buckets: Tensor, segment_ids: Tensor | None) -> Tensor:
+    """``sort_by_bucket`` in plain PyTorch, on any device."""
     order = torch.sort(buckets, dim=-1, stable=True).indices
     if segment_ids is None:
         return order
-    require_integer("segment_ids", segment_ids)
-    require_shape("segment_ids", segment_ids, (buckets.shape[0], buckets.shape[-1]), "[batch, length], as buckets,")
     segments = segment_ids.long().clamp_min(-1)
     sorted_segments = segments[:, None, None].expand_as(order).gather(-1, order)
     order = order.gather(-1, torch.sort(sorted_segments, dim=-1, stable=True).indices)

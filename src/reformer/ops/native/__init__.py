@@ -2,7 +2,17 @@
 
 import torch
 
+from reformer.ops.native.library import missing
+
+__all__ = ["missing", "obstacle"]
+
+_DTYPES = (torch.float32, torch.bfloat16)
+
 
 def obstacle(device: torch.device, dtype: torch.dtype, width: int) -> str | None:
     """Why the native kernels cannot serve such tensors; None if they can."""
-    return "not built yet"
+    if device.type != "cpu":
+        return f"the C++ kernels are for CPU tensors, not {device.type}"
+    if dtype not in _DTYPES:
+        return f"the C++ kernels take float32 and bfloat16, not {dtype}"
+    return missing()

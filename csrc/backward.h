@@ -145,7 +145,7 @@ inline size_t backward_scratch(const Attention& a, const Plan& plan) {
   Scratch scratch(nullptr);
   Tile tile(a, plan, scratch);
   Gradients gradients(tile, scratch);
-  return scratch.used();
+  return std::max<size_t>(scratch.used(), 4 * QB * tile.E);
 }
 
 inline float inverse_norm_of(const float* row, int64_t padded_width) {
@@ -160,14 +160,27 @@ inline void inverse_norms(const Attention& a, float* memory, int64_t n, int64_t 
   }
 }
 
+// Summed in the order of dot_rows: where a token sees one key alone, dP - delta must be 0 and not two roundings apart.
 inline void deltas(const Attention& a, float* memory, int64_t n, int64_t first, int64_t last) {
-  const int64_t b = n / a.heads, h = n % a.heads, width = padded(a.value_width);
-  for (int64_t t = first; t < last; ++t) {
-    load_row(row_of(a.grad_out, a.dtype, b, h, t), a.dtype, a.value_width, 1.0f, memory);
-    load_row(row_of(a.out, a.dtype, b, h, t), a.dtype, a.value_width, 1.0f, memory + width);
-    State& state = state_of(a, n, t);
-    state.largest = a.lse[n * a.length + t];
-    state.total = dot(memory, memory + width, width) - a.grad_lse[n * a.length + t];
+  const int64_t b = n / a.heads, h = n % a.heads, E = padded(a.value_width);
+  float *grads = memory, *outs = grads + QB * E, *grads_by_feature = outs + QB * E, *outs_by_feature = grads_by_feature + QB * E;
+  for (int64_t block = first; block < last; block += QB) {
+    const int64_t tokens = std::min<int64_t>(QB, last - block);
+    for (int64_t i = 0; i < tokens; ++i) {
+      load_row(row_of(a.grad_out, a.dtype, b, h, block + i), a.dtype, a.value_width, 1.0f, grads + i * E);
+      load_row(row_of(a.out, a.dtype, b, h, block + i), a.dtype, a.value_width, 1.0f, outs + i * E);
+    }
+    turn_block(grads, E, grads_by_feature);
+    turn_block(outs, E, outs_by_feature);
+    vf sums[NV] = {};
+    for (int64_t e = 0; e < E; ++e) {
+      for (int v = 0; v < NV; ++v) sums[v] += load(grads_by_feature + e * QB + v * W) * load(outs_by_feature + e * QB + v * W);
+    }
+    for (int64_t i = 0; i < tokens; ++i) {
+      State& state = state_of(a, n, block + i);
+      state.largest = a.lse[n * a.length + block + i];
+      state.total = sums[i / W][i % W] - a.grad_lse[n * a.length + block + i];
+    }
   }
 }
 

@@ -244,7 +244,11 @@ Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)
         ({"segment_ids": torch.zeros(2, 8)}, TypeError, ("segment_ids must hold integers",)),
         ({"dropout_p": 0.1}, ValueError, ("needs dropout_seed",)),
         ({"dropout_p": 1.5, "dropout_seed": 1}, ValueError, ("must be in [0, 1)",)),
-        ({"impl": "sdpa"}, ValueError, ("impl must be 'auto' or one of 'triton', 'native', 'eager', 'reference', got 'sdpa'",)),
+        (
+            {"impl": "sdpa"},
+            ValueError,
+            ("impl must be 'auto' or one of 'triton', 'native', 'eager', 'reference', got 'sdpa'",),
+        ),
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )

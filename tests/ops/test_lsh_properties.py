@@ -312,8 +312,8 @@ def test_under_autocast_nothing_is_narrowed():
 
 
 def test_auto_says_what_it_is_and_why():
-    choice = choose_implementation("auto", torch.device("cpu"))
-    assert choice.name == "eager" and "cpu" in choice.reason
+    choice = choose_implementation("auto", torch.device("cpu"), torch.float64)
+    assert choice.name == "eager" and "cpu" in choice.reason and "not native: " in choice.reason
     assert choose_implementation("reference", torch.device("cpu")).reason == "asked for by name"
     inputs = lsh_inputs(length=20)
     auto, eager = (
@@ -360,7 +360,7 @@ QK, V, BUCKETS = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5), torch.zeros(2
         ({"dropout_p": -0.1}, ValueError, ("dropout_p must be in [0, 1), got -0.1",)),
         ({"dropout_p": 0.1}, ValueError, ("needs dropout_seed", "no hidden random numbers")),
         ({"dropout_p": 0.1, "dropout_seed": 1.5}, TypeError, ("a seed must be an int",)),
-        ({"impl": "native"}, ValueError, ("impl must be 'auto' or one of", "'eager'", "got 'native'")),
+        ({"impl": "cuda"}, ValueError, ("impl must be 'auto' or one of", "'eager'", "got 'cuda'")),
         ({"impl": "Eager"}, ValueError, ("got 'Eager'",)),
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,

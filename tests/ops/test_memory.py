@@ -69,7 +69,7 @@ def test_the_measure_sees_a_square():
 def test_local_and_full_attention_are_linear_in_the_length(reach: dict, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(local_eager, "_USUAL_TILE", CHUNK)
     options = {"scale": 1.0, "dropout_p": 0.0, "chunk_len": None, "window": None, "n_chunks_before": 1}
-    options |= {"n_chunks_after": 0, "causal": True, "exclude_self": True, **reach}
+    options |= {"n_chunks_after": 0, "causal": True, **reach}
 
     def largest(length: int) -> int:
         q, k, v = (exact_normal(1, 1, length, WIDTH, seed=n, dtype=torch.float32) for n in range(3))

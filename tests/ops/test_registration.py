@@ -52,11 +52,15 @@ def arguments() -> dict[str, list[tuple]]:
     local, local_backward = calls.setdefault("local_attention", []), calls.setdefault("local_attention_backward", [])
     for reach in ((4, 1, 0, None), (None, 1, 0, 3), (None, 1, 0, None)):
         tensors = (normal(2, 2, L, 4), normal(2, 2, L, 4), normal(2, 2, L, 5), INPUTS.segment_ids, SEED)
-        options = (False, *reach, True, 1.0, 0.2, "eager")
-        local.append((*(x.clone().requires_grad_() for x in tensors[:3]), *tensors[3:], *options))
-        outputs = torch.ops.reformer.local_attention(*tensors, *options)
-        local_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *tensors, *outputs, *options))
+        options = (False, *reach, 1.0, 0.2, "eager")
+        for shared in (True, False):
+            given = (tensors[0], None, *tensors[2:]) if shared else tensors
+            leaves = (x if x is None else x.clone().requires_grad_() for x in given[:3])
+            local.append((*leaves, *given[3:], *options))
+            outputs = torch.ops.reformer.local_attention(*given, *options)
+            local_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *given, *outputs, *options))
     calls["hash_vectors"] = [(normal(2, 2, L, 4), normal(2, 4, 3, 5), [6, 4])]
+    calls["sort_by_bucket"] = [(INPUTS.buckets, None), (INPUTS.buckets.int(), INPUTS.segment_ids)]
     calls["seeded_buckets"] = [
         (normal(2, 2, L, 4), SEED, segments, 2, factors, 4)
         for segments, factors in ((None, []), (INPUTS.segment_ids, []), (None, [4, 2]))

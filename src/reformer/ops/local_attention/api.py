@@ -13,7 +13,6 @@ from reformer.ops.checks import (
 )
 from reformer.ops.counter_rng import as_seed
 from reformer.ops.implementations import require_implementation
-from reformer.ops.keys import unit_keys
 from reformer.ops.local_attention.reference import local_attention_reference
 from reformer.ops.local_attention.registration import local_attention_op
 
@@ -117,11 +116,10 @@ def attend_by_position(
             dropout_p=dropout_p,
             dropout_seed=seed,
         )
-    keys = unit_keys(q) if k is None else k
     out, lse, _ = local_attention_op(
-        q.contiguous(),
-        keys.contiguous(),
-        v.contiguous(),
+        q,
+        k,
+        v,
         segment_ids,
         seed,
         causal,
@@ -129,7 +127,6 @@ def attend_by_position(
         n_chunks_before,
         n_chunks_after,
         window,
-        k is None,
         scale,
         float(dropout_p),
         impl,

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from reformer.ops.hashing import sort_by_bucket
+from reformer.ops.keys import unit_keys_backward
 from reformer.ops.tiled_attention import LARGEST_TILE, Plan, interval_plan, tiled_backward, tiled_forward
+from reformer.ops.tiled_attention.forward import like, unit_keys_wide
 from reformer.ops.tiled_attention.tile import Dropout
 
 # A window, or full attention, has no natural tile.
@@ -15,7 +17,7 @@ _SMALLEST_TILE, _USUAL_TILE = 16, 128
 
 def forward(
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -24,22 +26,23 @@ def forward(
     dropout_p: float,
     **pattern: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k`` are the keys as they enter the logit."""
+    """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k=None``: the unit vectors of q."""
     B, H, L, _ = q.shape
-    plan = _plan(B, H, L, q.device, segment_ids, **pattern)
+    plan = _plan(B, H, L, q.device, segment_ids, exclude_self=k is None, **pattern)
+    given_v = v
+    q, v = q.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous()
+    keys, _ = unit_keys_wide(q) if k is None else (k.flatten(0, 1).contiguous(), None)
     dropout = None if dropout_seed is None else Dropout(p=dropout_p, seed=dropout_seed, n_heads=H)
     with torch.autocast(q.device.type, enabled=False):
-        out, lse, alone = tiled_forward(
-            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), plan, scale=scale, dropout=dropout
-        )
-    return out.to(v.dtype).view(B, H, L, -1), lse.view(B, H, L), alone.view(B, H, L)
+        out, lse, alone = tiled_forward(q, keys, v, plan, scale=scale, dropout=dropout)
+    return like(out, given_v), lse.view(B, H, L), alone.view(B, H, L)
 
 
 def backward(
     grad_out: Tensor,
     grad_lse: Tensor,
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -51,17 +54,20 @@ def backward(
     dropout_p: float,
     **pattern: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv)."""
+    """(dq, dk, dv); dk is empty for ``k=None``, whose dq holds the gradient of the keys too."""
     B, H, L, _ = q.shape
-    plan = _plan(B, H, L, q.device, segment_ids, **pattern)
+    plan = _plan(B, H, L, q.device, segment_ids, exclude_self=k is None, **pattern)
+    given_q, given_v = q, v
+    q, v = q.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous()
+    keys, inverse = unit_keys_wide(q) if k is None else (k.flatten(0, 1).contiguous(), None)
     dropout = None if dropout_seed is None else Dropout(p=dropout_p, seed=dropout_seed, n_heads=H)
     with torch.autocast(q.device.type, enabled=False):
         dq, dk, dv = tiled_backward(
             grad_out.flatten(0, 1),
             grad_lse.flatten(0, 1),
-            q.flatten(0, 1),
-            k.flatten(0, 1),
-            v.flatten(0, 1),
+            q,
+            keys,
+            v,
             out.flatten(0, 1),
             lse.flatten(0, 1),
             alone.flatten(0, 1),
@@ -69,7 +75,9 @@ def backward(
             scale=scale,
             dropout=dropout,
         )
-    return dq.to(q.dtype).view_as(q), dk.to(k.dtype).view_as(k), dv.to(v.dtype).view_as(v)
+        if inverse is not None:
+            dq.add_(unit_keys_backward(dk, keys, inverse))
+    return like(dq, given_q), q.new_empty(0) if k is None else like(dk, k), like(dv, given_v)
 
 
 def _plan(

@@ -10,7 +10,7 @@ from reformer.ops.native.attention import Options, Pattern, Plan, attention_back
 
 def forward(
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -18,19 +18,18 @@ def forward(
     scale: float,
     dropout_p: float,
     causal: bool,
-    exclude_self: bool,
     **reach: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k`` are the keys as they enter the logit."""
-    plan = _plan(q, segment_ids, causal=causal, exclude_self=exclude_self, **reach)
-    return attention_forward(plan, q, k, v, _options(causal, exclude_self, scale, dropout_p, dropout_seed))
+    """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k=None``: the unit vectors of q."""
+    plan = _plan(q, segment_ids, causal=causal, exclude_self=k is None, **reach)
+    return attention_forward(plan, q, k, v, _options(causal, k is None, scale, dropout_p, dropout_seed))
 
 
 def backward(
     grad_out: Tensor,
     grad_lse: Tensor,
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -41,23 +40,17 @@ def backward(
     scale: float,
     dropout_p: float,
     causal: bool,
-    exclude_self: bool,
     **reach: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv)."""
-    plan = _plan(q, segment_ids, causal=causal, exclude_self=exclude_self, **reach)
-    options = _options(causal, exclude_self, scale, dropout_p, dropout_seed)
+    """(dq, dk, dv); dk is empty for ``k=None``, whose dq holds the gradient of the keys too."""
+    plan = _plan(q, segment_ids, causal=causal, exclude_self=k is None, **reach)
+    options = _options(causal, k is None, scale, dropout_p, dropout_seed)
     dq, dk, dv = attention_backward(plan, grad_out, grad_lse, q, k, v, out, lse, alone, options)
-    assert dk is not None
-    return dq, dk, dv
+    return dq, q.new_empty(0) if dk is None else dk, dv
 
 
-def _options(
-    causal: bool, exclude_self: bool, scale: float, dropout_p: float, dropout_seed: Tensor | None
-) -> Options:
-    return Options(
-        causal=causal, exclude_self=exclude_self, scale=scale, dropout_p=dropout_p, dropout_seed=dropout_seed
-    )
+def _options(causal: bool, shared: bool, scale: float, dropout_p: float, dropout_seed: Tensor | None) -> Options:
+    return Options(causal=causal, exclude_self=shared, scale=scale, dropout_p=dropout_p, dropout_seed=dropout_seed)
 
 
 def _plan(q: Tensor, segment_ids: Tensor | None, *, causal: bool, exclude_self: bool, **reach: Any) -> Plan:

@@ -9,7 +9,7 @@ from reformer.ops.implementations import implementation
 @torch.library.custom_op("reformer::local_attention", mutates_args=())
 def local_attention_op(
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -18,12 +18,11 @@ def local_attention_op(
     n_chunks_before: int,
     n_chunks_after: int,
     window: int | None,
-    exclude_self: bool,
     scale: float,
     dropout_p: float,
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(out, lse, alone); neither ``chunk_len`` nor ``window``: the whole segment."""
+    """(out, lse, alone); ``k=None``: shared QK; neither ``chunk_len`` nor ``window``: the whole segment."""
     return implementation("local_attention", impl, q, v).forward(
         q,
         k,
@@ -35,7 +34,6 @@ def local_attention_op(
         n_chunks_before=n_chunks_before,
         n_chunks_after=n_chunks_after,
         window=window,
-        exclude_self=exclude_self,
         scale=scale,
         dropout_p=dropout_p,
     )
@@ -45,7 +43,7 @@ def local_attention_op(
 def _(q, k, v, segment_ids, dropout_seed, *options):
     lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     alone = torch.empty(q.shape[:3], dtype=torch.bool, device=q.device)
-    return torch.empty(v.shape, dtype=v.dtype, device=v.device), torch.empty_like(alone, dtype=lse_dtype), alone
+    return torch.empty_like(v), torch.empty_like(alone, dtype=lse_dtype), alone
 
 
 @torch.library.custom_op("reformer::local_attention_backward", mutates_args=())
@@ -53,7 +51,7 @@ def local_attention_backward_op(
     grad_out: Tensor,
     grad_lse: Tensor,
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -65,12 +63,11 @@ def local_attention_backward_op(
     n_chunks_before: int,
     n_chunks_after: int,
     window: int | None,
-    exclude_self: bool,
     scale: float,
     dropout_p: float,
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv)."""
+    """(dq, dk, dv); dk is empty for shared QK, whose dq holds the gradient of the keys too."""
     return implementation("local_attention", impl, q, v).backward(
         grad_out,
         grad_lse,
@@ -87,7 +84,6 @@ def local_attention_backward_op(
         n_chunks_before=n_chunks_before,
         n_chunks_after=n_chunks_after,
         window=window,
-        exclude_self=exclude_self,
         scale=scale,
         dropout_p=dropout_p,
     )
@@ -95,7 +91,7 @@ def local_attention_backward_op(
 
 @local_attention_backward_op.register_fake
 def _(grad_out, grad_lse, q, k, v, *rest):
-    return tuple(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    return torch.empty_like(q), torch.empty_like(k) if k is not None else q.new_empty(0), torch.empty_like(v)
 
 
 def _setup_context(ctx, inputs, output):
@@ -108,8 +104,8 @@ def _backward(ctx, grad_out, grad_lse, grad_alone):
     *tensors, out, lse, alone = ctx.saved_tensors
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
     grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
-    grads = local_attention_backward_op(grad_out, grad_lse, *tensors, out, lse, alone, *ctx.options)
-    return *grads, *([None] * (len(ctx.options) + 2))
+    dq, dk, dv = local_attention_backward_op(grad_out, grad_lse, *tensors, out, lse, alone, *ctx.options)
+    return dq, None if tensors[1] is None else dk, dv, *([None] * (len(ctx.options) + 2))
 
 
 local_attention_op.register_autograd(_backward, setup_context=_setup_context)

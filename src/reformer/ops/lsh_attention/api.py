@@ -91,8 +91,8 @@ def lsh_attention(
         )
     else:
         out, lse, _ = lsh_attention_op(
-            qk.contiguous(),
-            v.contiguous(),
+            qk,
+            v,
             buckets,
             sort_by_bucket(buckets, segment_ids) if order is None else order,
             segment_ids,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reformer.ops.keys import inverse_norm, unit_keys_backward
+from reformer.ops.keys import unit_keys_backward
 from reformer.ops.tiled_attention import LARGEST_TILE, Plan, interval_plan, tiled_backward, tiled_forward, wrap_plan
-from reformer.ops.tiled_attention.forward import accumulation_dtype
+from reformer.ops.tiled_attention.forward import like, unit_keys_wide
 from reformer.ops.tiled_attention.tile import Dropout
 
 
@@ -29,13 +29,13 @@ def forward(
     """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``alone`` is what the backward pass needs."""
     B, H, L, _ = qk.shape
     plan = _plan(buckets, order, segment_ids, **pattern)
-    q = qk.flatten(0, 1)
-    keys, _ = _keys(q)
+    q = qk.flatten(0, 1).contiguous()
+    keys, _ = unit_keys_wide(q)
     with torch.autocast(qk.device.type, enabled=False):
         out, lse, alone = tiled_forward(
-            q, keys, v.flatten(0, 1), plan, scale=scale, dropout=_dropout(dropout_p, dropout_seed, H)
+            q, keys, v.flatten(0, 1).contiguous(), plan, scale=scale, dropout=_dropout(dropout_p, dropout_seed, H)
         )
-    return out.to(v.dtype).view(B, H, L, -1), lse.view(B, H, L), alone.view(B, H, L)
+    return like(out, v), lse.view(B, H, L), alone.view(B, H, L)
 
 
 def backward(
@@ -57,15 +57,15 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """(dqk, dv)."""
     plan = _plan(buckets, order, segment_ids, **pattern)
-    q = qk.flatten(0, 1)
-    keys, inverse = _keys(q)
+    q = qk.flatten(0, 1).contiguous()
+    keys, inverse = unit_keys_wide(q)
     with torch.autocast(qk.device.type, enabled=False):
         dq, dk, dv = tiled_backward(
             grad_out.flatten(0, 1),
             grad_lse.flatten(0, 1),
             q,
             keys,
-            v.flatten(0, 1),
+            v.flatten(0, 1).contiguous(),
             out.flatten(0, 1),
             lse.flatten(0, 1),
             alone.flatten(0, 1),
@@ -74,14 +74,7 @@ def backward(
             dropout=_dropout(dropout_p, dropout_seed, qk.shape[1]),
         )
         dqk = dq.add_(unit_keys_backward(dk, keys, inverse))
-    return dqk.to(qk.dtype).view_as(qk), dv.to(v.dtype).view_as(v)
-
-
-def _keys(q_NLD: Tensor) -> tuple[Tensor, Tensor]:
-    # In the accumulation dtype: a bfloat16 norm would cost 2⁻⁸ on every logit.
-    q = q_NLD.to(accumulation_dtype(q_NLD))
-    inverse = inverse_norm(q)
-    return q * inverse, inverse
+    return like(dqk, qk), like(dv, v)
 
 
 def _dropout(dropout_p: float, dropout_seed: Tensor | None, n_heads: int) -> Dropout | None:

@@ -47,7 +47,7 @@ def lsh_attention_op(
 def _(qk, v, buckets, order, segment_ids, dropout_seed, *options):
     lse_dtype = torch.float64 if qk.dtype == torch.float64 else torch.float32
     alone = torch.empty(qk.shape[:3], dtype=torch.bool, device=qk.device)
-    return torch.empty(v.shape, dtype=v.dtype, device=v.device), torch.empty_like(alone, dtype=lse_dtype), alone
+    return torch.empty_like(v), torch.empty_like(alone, dtype=lse_dtype), alone
 
 
 @torch.library.custom_op("reformer::lsh_attention_backward", mutates_args=())
@@ -99,9 +99,7 @@ def lsh_attention_backward_op(
 
 @lsh_attention_backward_op.register_fake
 def _(grad_out, grad_lse, qk, v, *rest):
-    return torch.empty_like(qk, memory_format=torch.contiguous_format), torch.empty_like(
-        v, memory_format=torch.contiguous_format
-    )
+    return torch.empty_like(qk), torch.empty_like(v)
 
 
 def _setup_context(ctx, inputs, output):

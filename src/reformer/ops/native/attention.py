@@ -57,7 +57,9 @@ class Plan:
         if pattern.wrap:
             last = (rounds * (-(-length // chunk_len)) + before + after + 1) * chunk_len
             if last > _LAST_PLACE:
-                raise ValueError(f"pattern='trax' over {last} places is beyond {_LAST_PLACE}; use fewer rounds or chunks")
+                raise ValueError(
+                    f"pattern='trax' over {last} places is beyond {_LAST_PLACE}; use fewer rounds or chunks"
+                )
         else:
             before, after = min(before, length), min(after, length)
         self._arrays = (
@@ -152,7 +154,7 @@ def attention_backward(
         if grad is not None:
             setattr(struct, name, library.rows(grad))
     library.call("backward", struct, plan.struct)
-    dq, dk, dv = (None if g is None else _as(g, x) for g, x in zip(grads, (q, k, v)))
+    dq, dk, dv = (None if g is None or x is None else _as(g, x) for g, x in zip(grads, (q, k, v)))
     assert dq is not None and dv is not None
     return dq, dk, dv
 

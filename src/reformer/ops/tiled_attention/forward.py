@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from reformer.ops.counter_rng import column_keys, keep, row_keys
+from reformer.ops.keys import inverse_norm
 from reformer.ops.tiled_attention.plan import Plan
 from reformer.ops.tiled_attention.tile import Dropout, Slab, kept, slabs
 
@@ -42,6 +43,18 @@ def tiled_forward(
 def accumulation_dtype(x: Tensor) -> torch.dtype:
     """float64 for float64 inputs, else float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def unit_keys_wide(q_NLD: Tensor) -> tuple[Tensor, Tensor]:
+    """(q / ||q||, 1 / ||q||) in the accumulation dtype: a bfloat16 norm would cost 2⁻⁸ on every logit."""
+    q = q_NLD.to(accumulation_dtype(q_NLD))
+    inverse = inverse_norm(q)
+    return q * inverse, inverse
+
+
+def like(x_NLE: Tensor, given: Tensor) -> Tensor:
+    """x in the shape, dtype and memory layout of ``given`` [B, H, L, E]."""
+    return torch.empty_like(given).copy_(x_NLE.view(given.shape))
 
 
 def gather_rows(x_NLD: Tensor, rows: Tensor) -> Tensor:

@@ -250,8 +250,8 @@ MUTATIONS = (
     Mutation(
         "dropout: hidden units by slice, not by position",
         "ops/chunking.py",
-        "active = active.mul_(_mask(active, dropout_p, dropout_seed, part.start))",
-        "active = active.mul_(_mask(active, dropout_p, dropout_seed, 0))",
+        "active = active * _mask(active, dropout_p, dropout_seed, part.start)",
+        "active = active * _mask(active, dropout_p, dropout_seed, 0)",
         "tests/ops/test_chunking.py::test_dropout_does_not_depend_on_the_slices",
     ),
     Mutation(
@@ -315,7 +315,7 @@ MUTATIONS = (
     Mutation(
         "chunking: gradient of the last slice's weights only",
         "ops/chunking.py",
-        "dw_in += d_hidden.t() @ x_part",
+        "_add_product(dw_in, d_hidden, x_part)",
         "dw_in = d_hidden.t() @ x_part",
         "tests/ops/test_chunking.py::test_equals_the_plain_formula",
     ),

@@ -133,6 +133,7 @@ void backward(const Attention& a, const Plan& plan, const Run& run, const Kernel
         const int64_t last = std::min(first + spans.length, a.length);
         for (int64_t place = first; place < last && !interrupt.stopped(); place += kQueryTile) {
           kernels.backward_tile(a, plan, scratch.of(thread), task / of_colour, r, place);
+          if (thread == 0) interrupt.ask();
         }
       });
     }

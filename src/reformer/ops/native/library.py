@@ -5,6 +5,7 @@ The mirror images of the structs of csrc/abi.h are below; the library says their
 
 import ctypes
 import functools
+from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
@@ -144,14 +145,12 @@ def call(name: str, *structs: Structure) -> None:
     if isinstance(library, str):
         raise RuntimeError(f"the C++ kernels are not there: {library}")
     raised: list[BaseException] = []
-    run = Run(
-        threads=torch.get_num_threads(),
-        isa=chosen_instruction_set(),
-        poll=_Poll(lambda: _poll(raised)),
-    )
+    polls = _polls(raised)
+    next(polls)
+    run = Run(threads=torch.get_num_threads(), isa=chosen_instruction_set(), poll=_Poll(polls.__next__))
     status = getattr(library, f"reformer_{name}")(*(ctypes.byref(s) for s in structs), ctypes.byref(run))
-    if raised:
-        raise raised[0]
+    if status == _INTERRUPTED:
+        raise raised[0] if raised else KeyboardInterrupt
     if status == _NO_MEMORY:
         raise MemoryError(f"not enough memory for the scratch space of {run.threads} threads")
     if status == _BAD_ORDER:
@@ -159,17 +158,18 @@ def call(name: str, *structs: Structure) -> None:
     assert status == _OK, status
 
 
-def _poll(raised: list[BaseException]) -> int:
-    # Called from C now and then. Entering Python is what lets a pending signal's handler run, here or on return.
+def _polls(raised: list[BaseException]) -> Iterator[int]:
+    # Called from C now and then: 0 to go on, 1 to stop. Entering Python is what lets a pending signal's handler run, and
+    # what it raises must be caught here, for ctypes cannot pass it on. On entering a function it would be raised before
+    # any "try" of that function; a generator is entered in the middle of one.
     try:
-        return _signals_had_their_turn()
+        while True:
+            yield 0
+    except GeneratorExit:
+        return
     except BaseException as interruption:
         raised.append(interruption)
-        return 1
-
-
-def _signals_had_their_turn() -> int:
-    return 0
+    yield 1
 
 
 @functools.cache

@@ -79,5 +79,7 @@ def measure_memory(
                 device=device,
                 threads=threads,
             )
-            rows += measure_steps([step], file, repeats=1, max_seconds=_LIMIT_S, say=say, warm_up=False)
+            # On a GPU the first step compiles kernels; on a CPU it is as good as the next, and may take minutes.
+            warm_up = device == "cuda"
+            rows += measure_steps([step], file, repeats=1, max_seconds=_LIMIT_S, say=say, warm_up=warm_up)
     return rows

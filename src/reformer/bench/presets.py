@@ -92,6 +92,7 @@ def gpu() -> AttentionOptions:
         dtype=("bfloat16",),
         repeats=10,
         max_seconds=6.0,
+        roofline=True,
     )
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from reformer.bench.figures import draw
 from reformer.bench.rows import Row, latest, read_rows
+from reformer.bench.subject import BOTH
 from reformer.bench.tables import Table, attention_table, crossovers, findings, render, step_table
 from reformer.training.checkpoint import write_durably
 from reformer.training.progress import format_bytes
 
-BLOCKS = ("attention", "findings", "crossover", "model", "memory", "ceilings", "hardware", "plots")
+BLOCKS = ("summary", "attention", "findings", "crossover", "model", "memory", "ceilings", "hardware", "plots")
 _NOTHING = "Not measured yet."
 
 
@@ -47,6 +48,8 @@ def content_of(name: str, rows: Iterable[Row]) -> str:
     for row in rows:
         kinds.setdefault(row["benchmark"], []).append(row)
     attention, ceilings = kinds.get("attention", []), kinds.get("ceilings", [])
+    if name == "summary":
+        return _markdown(attention_table(filter(_tells_most, attention), ceilings))
     if name == "attention":
         return _markdown(attention_table(attention, ceilings))
     if name in ("findings", "crossover"):
@@ -57,6 +60,16 @@ def content_of(name: str, rows: Iterable[Row]) -> str:
     if name == "ceilings":
         return _markdown([_ceiling(row) for row in ceilings])
     return "\n".join(f"- {line}" for line in dict.fromkeys(_origin(row) for group in kinds.values() for row in group))
+
+
+def _tells_most(row: Row) -> bool:
+    """Rows of a summary: forward and backward, four rounds (or full attention), every other length from 4,096 on."""
+    return (
+        row["direction"] == BOTH
+        and row["seq_len"] in (4096, 16_384, 65_536, 262_144, 1_048_576)
+        and row["batch"] == 1
+        and row.get("n_hashes") in (None, 4)
+    )
 
 
 def _check_blocks(document: Path, text: str) -> None:

@@ -68,12 +68,12 @@ def step_table(rows: Iterable[Row]) -> Table:
     """One line a training step: model or memory benchmark."""
     return [
         {
-            "model": row.get("model", "enwik8"),
+            "model": row["model"],
             "layers": str(row["layers"]),
             "backward": "reversible" if row["reversible"] else "ordinary",
             "L": f"{row['seq_len']:,}",
-            "dtype": row.get("dtype", "float32"),
-            "contender": row.get("contender", "reformer"),
+            "dtype": row["dtype"],
+            "contender": row["contender"],
             **_time(row),
             "tokens/s": "" if "tokens_per_second" not in row else f"{row['tokens_per_second']:,.0f}",
             "peak": "" if "peak_bytes" not in row else format_bytes(row["peak_bytes"]),
@@ -156,9 +156,6 @@ def _kind(contender: str) -> str:
 def _time(row: Row) -> dict[str, str]:
     if "not_run" in row:
         return {"median": f"not run: {row['not_run']}", "quartiles": "", "n": ""}
-    if "median_s" not in row:
-        # Rows from before benchmarks had repeats.
-        return {"median": seconds(row["seconds"]), "quartiles": "", "n": "1"}
     return {
         "median": seconds(row["median_s"]),
         "quartiles": "" if row["repeats"] == 1 else f"{seconds(row['q1_s'])} – {seconds(row['q3_s'])}",

@@ -28,6 +28,25 @@ def test_a_wrong_gradient_is_refused(op, monkeypatch):
         require_correct("cpu", ("float32",))
 
 
+def test_a_wrong_bucket_is_refused(monkeypatch):
+    right = correctness.hash_vectors
+
+    def wrong(x, rotations, n_buckets):
+        buckets = right(x, rotations, n_buckets)
+        buckets[0, 0, 0, 7] ^= 1
+        return buckets
+
+    monkeypatch.setattr(correctness, "hash_vectors", wrong)
+    with pytest.raises(OpsIncorrect, match=r"hashing is wrong in float32: .* below the largest"):
+        require_correct("cpu", ("float32",))
+
+
+def test_an_unstable_sort_is_refused(monkeypatch):
+    monkeypatch.setattr(correctness, "sort_by_bucket", lambda buckets: buckets.flip(-1).argsort(-1))
+    with pytest.raises(OpsIncorrect, match="not the stable one"):
+        require_correct("cpu", ("float32",))
+
+
 @pytest.mark.parametrize("benchmark", ["attention", "model", "memory"])
 def test_the_command_refuses_with_one_line(benchmark, monkeypatch, capsys, tmp_path):
     def wrong(*arguments):

@@ -1,4 +1,4 @@
-"""No number is printed for an op that is wrong: each implementation against the definition, outputs and gradients."""
+"""No number is printed for an op that is wrong: hashing, and each implementation against the definition with gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from reformer.bench.contenders import DTYPES
-from reformer.ops import local_attention, lsh_attention
+from reformer.ops import hash_vectors, local_attention, lsh_attention, random_rotations, sort_by_bucket
 from reformer.ops.implementations import NAMES, obstacle
 from reformer.testing import assert_close_to_float64, exact_normal, lsh_inputs
 
@@ -20,6 +20,8 @@ _LSH_SHAPES: tuple[dict[str, Any], ...] = (
     {"length": 100, "n_hashes": 4, "head_dim": 16, "value_dim": 16, "layout": "packed"},
     {"length": 257, "n_hashes": 3, "head_dim": 64, "value_dim": 64},
 )
+_BUCKETS = (6, 8)
+_NEAR_TIE = 1e-4
 _LOCAL_LENGTHS = (1, 65, 100)
 _CHUNK = 32
 
@@ -34,6 +36,10 @@ def require_correct(device: str, dtypes: tuple[str, ...]) -> list[str]:
     Raises OpsIncorrect naming the implementation, the case and the difference.
     """
     checked = []
+    for dtype in dtypes:
+        _refuse_if_wrong(
+            "hashing", dtype, [("hash_vectors and sort_by_bucket", partial(_check_hashing, device, dtype))]
+        )
     for name in NAMES:
         if name == "reference":
             continue
@@ -54,14 +60,41 @@ def _check(name: str, device: str, dtype: str) -> None:
         (f"local_attention, length {length}", partial(_check_local, name, device, dtype, length))
         for length in _LOCAL_LENGTHS
     ]
+    _refuse_if_wrong(f"impl={name!r}", dtype, checks)
+
+
+def _refuse_if_wrong(who: str, dtype: str, checks: list[tuple[str, Callable[[], None]]]) -> None:
     for what, check in checks:
         try:
             check()
         except AssertionError as error:
             words = " ".join(str(error).split())[:300]
             raise OpsIncorrect(
-                f"no benchmark while impl={name!r} is wrong in {dtype}: {what}: {words}; see: pytest tests/ops"
+                f"no benchmark while {who} is wrong in {dtype}: {what}: {words}; see: pytest tests/ops"
             ) from error
+
+
+def _check_hashing(device: str, dtype: str) -> None:
+    x = exact_normal(2, 2, 257, 20).to(device, DTYPES[dtype])
+    generator = torch.Generator().manual_seed(0)
+    rotations = random_rotations(
+        20, n_hashes=3, n_buckets=_BUCKETS, n_heads=2, generator=generator, dtype=torch.float64, device=device
+    )
+    # Rounded first, so that only the product's own rounding is left to differ.
+    rotations = rotations.float().double()
+    buckets = hash_vectors(x, rotations.to(torch.float64 if dtype == "float64" else torch.float32), _BUCKETS)
+    scores = torch.einsum("bhld,hdrc->bhrlc", x.double(), rotations)
+    rest = buckets
+    for part, factor in zip(scores.split([factor // 2 for factor in _BUCKETS], dim=-1), _BUCKETS):
+        both = torch.cat([part, -part], dim=-1)
+        chosen = both.gather(-1, (rest % factor).unsqueeze(-1)).squeeze(-1)
+        # A near tie may fall either way.
+        short = float((both.amax(-1) - chosen).max())
+        assert short <= _NEAR_TIE, f"a bucket's score is {short:.2e} below the largest"
+        rest = rest // factor
+    assert not rest.any(), "a bucket beyond their number"
+    order = torch.sort(buckets, dim=-1, stable=True).indices
+    assert torch.equal(sort_by_bucket(buckets).long(), order), "the sort by bucket is not the stable one"
 
 
 def _check_lsh(name: str, device: str, dtype: str, shape: dict[str, Any], seed: int) -> None:

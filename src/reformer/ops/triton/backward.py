@@ -17,15 +17,15 @@ from reformer.ops.triton.tiles import (
     bounds,
     column_keys,
     dot,
+    hide,
     is_kept,
-    is_visible,
     load_rows,
-    other_tokens,
-    own_tokens,
+    neighbours,
     row_keys,
     row_start,
     seen_places,
     table_start,
+    tokens_at,
 )
 
 
@@ -35,22 +35,21 @@ def _pair_gradients(
     dp,
     lse2,
     delta,
-    visible,
     row_key,
     column_key,
     threshold,
     keep_scale,
     DROPOUT: tl.constexpr,
 ):
-    """(P ∘ mask, P ∘ (dP - delta)) of a tile of pairs, queries along either axis."""
-    # Hidden before the exponential: what is not visible may be far above the log-sum-exp.
-    p = tl.exp2(tl.where(visible, logits - lse2, float("-inf")))
+    """(P ∘ mask, P ∘ (dP - delta)) of a tile of pairs."""
+    p = tl.exp2(logits - lse2[:, None])
     dropped = p
     if DROPOUT:
-        mask = tl.where(is_kept(row_key, column_key, threshold), keep_scale, 0.0)
+        kept = is_kept(row_key[:, None], column_key[None, :], threshold)
+        mask = tl.where(kept, keep_scale, 0.0)
         dp *= mask
         dropped = p * mask
-    return dropped, p * (dp - delta)
+    return dropped, p * (dp - delta[:, None])
 
 
 @triton.jit(do_not_specialize=["r", "first_row", "threshold", "before", "after"])
@@ -75,6 +74,7 @@ def query_gradient_kernel(
     first_row,
     n_rounds,
     L,
+    places,
     n_heads,
     chunk,
     before,
@@ -101,7 +101,7 @@ def query_gradient_kernel(
     n = tl.program_id(0) // tiles
     table = table_start(n, 0, n_rounds, L)
     row = row_start(n, L)
-    order += table
+    order += table_start(n, 0, n_rounds, places)
     rank += table
     start += table
     end += table
@@ -121,9 +121,9 @@ def query_gradient_kernel(
 
     place = tl.program_id(0) % tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     inside = place < L
-    query, real = own_tokens(order + round_start, place, L)
+    query, real = tokens_at(order + r.to(tl.int64) * places, place, L)
     if WRAP:
-        place += r * (tl.cdiv(L, chunk) * chunk)
+        place += r * places
     low, high = seen_places(start + round_start, end + round_start, query, real, place, chunk, before, after, WRAP)
     first_place, last_place = bounds(low, high)
     q_rows = load_rows(q, query, real, D, BLOCK_D)
@@ -136,25 +136,23 @@ def query_gradient_kernel(
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
 
     for key_place in range(first_place, last_place, BLOCK_N):
-        at = key_place + tl.arange(0, BLOCK_N)
-        key, key_real = other_tokens(order, at, r, n_rounds, L, chunk, WRAP)
+        at, key, key_real = neighbours(order, key_place, r, n_rounds, places, BLOCK_N, WRAP)
         k_rows = load_rows(k, key, key_real, D, BLOCK_D)
         v_rows = load_rows(v, key, key_real, E, BLOCK_E)
         logits = dot(q_rows, tl.trans(k_rows), None, PRECISION) * (scale * LOG2E)
         if SHARED:
-            key_inverse = tl.load(inverse + key, mask=key_real, other=0.0)
+            key_inverse = tl.load(inverse + key)
             logits *= key_inverse[None, :]
-        visible = is_visible(
-            query[:, None], real[:, None], low[:, None], high[:, None], key[None, :], key_real[None, :], at[None, :],
-            rank, start, end, segments, r, L, CAUSAL, EXCLUDE_SELF, WRAP, SEGMENTS,
+        logits = hide(
+            logits, query, low, high, key, key_real, at, rank, start, end, segments, r, L,
+            CAUSAL, EXCLUDE_SELF, WRAP, SEGMENTS,
         )  # fmt: skip
         dp = dot(do_rows, tl.trans(v_rows), None, PRECISION)
         column_key = key
         if DROPOUT:
             column_key = column_keys(seeds, key)
         _, ds = _pair_gradients(
-            logits, dp, lse2[:, None], delta_rows[:, None], visible, row_key[:, None], column_key[None, :],
-            threshold, keep_scale, DROPOUT,
+            logits, dp, lse2, delta_rows, row_key, column_key, threshold, keep_scale, DROPOUT
         )  # fmt: skip
         ds *= scale
         if SHARED:
@@ -200,6 +198,7 @@ def key_gradient_kernel(
     first_row,
     n_rounds,
     L,
+    places,
     n_heads,
     chunk,
     before,
@@ -224,7 +223,7 @@ def key_gradient_kernel(
 ):
     """Adds round r's part of dk (to dq, if SHARED) and dv, float32; a program owns BLOCK_N places of the round.
 
-    Tiles of pairs are turned, [BLOCK_N, BLOCK_M]. first_seer, last_seer [N, R, ceil(L / STEP) + 1]: the first query place
+    first_seer, last_seer [N, R, ceil(L / STEP) + 1]: the first query place
     that may see key place g · STEP or a later one, and the first that sees only later ones.
     """
     tiles = tl.cdiv(L, BLOCK_N)
@@ -232,7 +231,7 @@ def key_gradient_kernel(
     n = tl.program_id(0) // tiles
     table = table_start(n, 0, n_rounds, L)
     row = row_start(n, L)
-    order += table
+    order += table_start(n, 0, n_rounds, places)
     rank += table
     start += table
     end += table
@@ -254,9 +253,9 @@ def key_gradient_kernel(
 
     place = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = place < L
-    key, real = own_tokens(order + round_start, place, L)
+    key, real = tokens_at(order + r.to(tl.int64) * places, place, L)
     if WRAP:
-        place += r * (tl.cdiv(L, chunk) * chunk)
+        place += r * places
         # Who looks `before` back and `after` ahead is looked at from `after` back and `before` ahead.
         first_of, last_of = seen_places(start, end, key, real, place, chunk, after, before, WRAP)
         first_place, last_place = bounds(first_of, last_of)
@@ -275,8 +274,7 @@ def key_gradient_kernel(
     acc_v = tl.zeros((BLOCK_N, BLOCK_E), tl.float32)
 
     for query_place in range(first_place, last_place, BLOCK_M):
-        at = query_place + tl.arange(0, BLOCK_M)
-        query, query_real = other_tokens(order, at, r, n_rounds, L, chunk, WRAP)
+        at, query, query_real = neighbours(order, query_place, r, n_rounds, places, BLOCK_M, WRAP)
         low, high = seen_places(
             start + round_start, end + round_start, query, query_real, at, chunk, before, after, WRAP
         )  # fmt: skip
@@ -284,23 +282,22 @@ def key_gradient_kernel(
         do_rows = load_rows(do, query, query_real, E, BLOCK_E)
         lse2 = tl.load(lse + query, mask=query_real, other=0.0) * LOG2E
         delta_rows = tl.load(delta + query, mask=query_real, other=0.0)
-        logits = dot(k_rows, tl.trans(q_rows), None, PRECISION) * (scale * LOG2E)
+        logits = dot(q_rows, tl.trans(k_rows), None, PRECISION) * (scale * LOG2E)
         if SHARED:
-            logits *= key_inverse[:, None]
-        visible = is_visible(
-            query[None, :], query_real[None, :], low[None, :], high[None, :], key[:, None], real[:, None],
-            place[:, None], rank, start, end, segments, r, L, CAUSAL, EXCLUDE_SELF, WRAP, SEGMENTS,
+            logits *= key_inverse[None, :]
+        logits = hide(
+            logits, query, low, high, key, real, place, rank, start, end, segments, r, L,
+            CAUSAL, EXCLUDE_SELF, WRAP, SEGMENTS,
         )  # fmt: skip
-        dp = dot(v_rows, tl.trans(do_rows), None, PRECISION)
+        dp = dot(do_rows, tl.trans(v_rows), None, PRECISION)
         row_key = query
         if DROPOUT:
             row_key = row_keys(seeds, n, n_heads, query)
         dropped, ds = _pair_gradients(
-            logits, dp, lse2[None, :], delta_rows[None, :], visible, row_key[None, :], column_key[:, None],
-            threshold, keep_scale, DROPOUT,
+            logits, dp, lse2, delta_rows, row_key, column_key, threshold, keep_scale, DROPOUT
         )  # fmt: skip
-        acc_v = dot(dropped.to(do_rows.dtype), do_rows, acc_v, PRECISION)
-        acc_k = dot(ds.to(q_rows.dtype), q_rows, acc_k, PRECISION)
+        acc_v = dot(tl.trans(dropped.to(do_rows.dtype)), do_rows, acc_v, PRECISION)
+        acc_k = dot(tl.trans(ds.to(q_rows.dtype)), q_rows, acc_k, PRECISION)
 
     acc_k *= scale
     if EXCLUDE_SELF and r == 0:

@@ -17,7 +17,7 @@ class Blocks(NamedTuple):
 
 
 # In Triton's interpreter, where small tiles make short inputs span several.
-INTERPRETED = Blocks(16, 16, 1, 1)
+INTERPRETED = Blocks(32, 32, 1, 1)
 
 # kernel -> {padded head size: blocks}, for two-byte types and for float32.
 _HALF = {
@@ -44,6 +44,13 @@ _HALF = {
     },
 }
 _FLOAT32 = {
+    "hash_kernel": {
+        16: Blocks(32, 32, 4, 1),
+        32: Blocks(32, 32, 4, 1),
+        64: Blocks(32, 32, 4, 1),
+        128: Blocks(32, 32, 4, 1),
+        256: Blocks(32, 32, 8, 1),
+    },
     "forward_kernel": {
         16: Blocks(32, 32, 4, 1),
         32: Blocks(32, 32, 4, 1),
@@ -70,6 +77,8 @@ _FLOAT32 = {
 
 def blocks_for(kernel: str, width: int, dtype: torch.dtype) -> Blocks:
     """The tile of ``kernel`` for heads of size ``width``."""
+    if interpreted():
+        return INTERPRETED
     table = _FLOAT32 if dtype == torch.float32 else _HALF
     return table[kernel][padded_width(width)]
 

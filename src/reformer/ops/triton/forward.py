@@ -15,16 +15,16 @@ from reformer.ops.triton.tiles import (
     bounds,
     column_keys,
     dot,
+    hide,
     is_kept,
-    is_visible,
     load_rows,
-    other_tokens,
-    own_tokens,
+    neighbours,
     row_keys,
     row_start,
     seen_places,
     store_rows,
     table_start,
+    tokens_at,
 )
 
 
@@ -51,6 +51,7 @@ def forward_kernel(
     first_row,
     n_rounds,
     L,
+    places,
     n_heads,
     chunk,
     before,
@@ -77,7 +78,7 @@ def forward_kernel(
     n = tl.program_id(0) // tiles
     table = table_start(n, 0, n_rounds, L)
     row = row_start(n, L)
-    order += table
+    order += table_start(n, 0, n_rounds, places)
     rank += table
     start += table
     end += table
@@ -98,9 +99,9 @@ def forward_kernel(
 
     place = tl.program_id(0) % tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     inside = place < L
-    query, real = own_tokens(order + round_start, place, L)
+    query, real = tokens_at(order + r.to(tl.int64) * places, place, L)
     if WRAP:
-        place += r * (tl.cdiv(L, chunk) * chunk)
+        place += r * places
     low, high = seen_places(start + round_start, end + round_start, query, real, place, chunk, before, after, WRAP)
     first_place, last_place = bounds(low, high)
     q_rows = load_rows(q, query, real, D, BLOCK_D)
@@ -115,18 +116,16 @@ def forward_kernel(
         seen_self = tl.load(times + query, mask=resume, other=0.0)
 
     for key_place in range(first_place, last_place, BLOCK_N):
-        at = key_place + tl.arange(0, BLOCK_N)
-        key, key_real = other_tokens(order, at, r, n_rounds, L, chunk, WRAP)
+        at, key, key_real = neighbours(order, key_place, r, n_rounds, places, BLOCK_N, WRAP)
         k_rows = load_rows(k, key, key_real, D, BLOCK_D)
         logits = dot(q_rows, tl.trans(k_rows), None, PRECISION) * (scale * LOG2E)
         if SHARED:
             # Normalised after the product: it leaves the operands as they are, exact in every type.
-            logits *= tl.load(inverse + key, mask=key_real, other=0.0)[None, :]
-        visible = is_visible(
-            query[:, None], real[:, None], low[:, None], high[:, None], key[None, :], key_real[None, :], at[None, :],
-            rank, start, end, segments, r, L, CAUSAL, EXCLUDE_SELF, WRAP, SEGMENTS,
+            logits *= tl.load(inverse + key)[None, :]
+        logits = hide(
+            logits, query, low, high, key, key_real, at, rank, start, end, segments, r, L,
+            CAUSAL, EXCLUDE_SELF, WRAP, SEGMENTS,
         )  # fmt: skip
-        logits = tl.where(visible, logits, float("-inf"))
         new_highest = tl.maximum(highest, tl.max(logits, 1))
         # A row with nothing visible yet has -inf; shifting it by 0 keeps its weights at exp2(-inf) = 0.
         shift = tl.where(new_highest == float("-inf"), 0.0, new_highest)

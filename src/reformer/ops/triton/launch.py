@@ -6,7 +6,6 @@ same seed must give the same bytes.
 q, k [N, L, D], v [N, L, E], N = batch · heads, all contiguous.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,9 @@ from torch import Tensor
 
 from reformer.ops.counter_rng import seed_keys
 from reformer.ops.tiled_attention.tile import Dropout
-from reformer.ops.triton import interpreted
 from reformer.ops.triton.backward import key_gradient_kernel, query_gradient_kernel
-from reformer.ops.triton.blocks import INTERPRETED, Blocks, blocks_for, padded_width, precision
+from reformer.ops.triton.blocks import Blocks, blocks_for, padded_width, precision
+from reformer.ops.triton.device import on_device
 from reformer.ops.triton.forward import forward_kernel, row_dots_kernel
 from reformer.ops.triton.plan import STEP, Tables, seer_tables
 
@@ -43,7 +42,7 @@ def attend(q_NLD: Tensor, k_NLD: Tensor | None, v_NLE: Tensor, attention: Attent
     N, L, _ = q_NLD.shape
     out, lse = torch.empty_like(v_NLE), torch.empty(N, L, dtype=torch.float32, device=v_NLE.device)
     alone = torch.empty(N, L, dtype=torch.bool, device=v_NLE.device)
-    with _on_device(q_NLD):
+    with on_device(q_NLD):
         for rows in _slabs(N, L):
             parts = [None if x is None else x[rows] for x in (q_NLD, k_NLD, v_NLE, out, lse, alone.view(torch.int8))]
             _attend_slab(*parts, attention, rows)  # type: ignore[arg-type]
@@ -65,7 +64,7 @@ def attend_backward(
     N, L, _ = q_NLD.shape
     grads = [None if x is None else torch.empty_like(x) for x in (q_NLD, k_NLD, v_NLE)]
     inputs = (grad_out_NLE.contiguous(), grad_lse_NL.contiguous(), q_NLD, k_NLD, v_NLE, out_NLE, lse_NL)
-    with _on_device(q_NLD):
+    with on_device(q_NLD):
         for rows in _slabs(N, L):
             # Sums are float32: the gradient itself if that is its type, else a buffer of this slab.
             parts = [None if x is None else x[rows] for x in grads]
@@ -103,7 +102,7 @@ def _attend_slab(
     rows: slice,
 ) -> None:
     tables = attention.tables(rows)
-    n, n_rounds, L = tables.order_NRL.shape
+    (n, n_rounds, _), L = tables.order_NRP.shape, tables.length
     if n_rounds == 1 or out.dtype == torch.float32:
         sums = out
     else:
@@ -116,7 +115,7 @@ def _attend_slab(
     for r in range(n_rounds):
         forward_kernel[grid](
             q, keys, v, inverse, out, lse, alone, sums, highest, total, times,
-            tables.order_NRL, tables.rank_NRL, tables.start_NRL, tables.end_NRL,
+            tables.order_NRP, tables.rank_NRL, tables.start_NRL, tables.end_NRL,
             *_tail(tables, attention, r, rows), **options,
         )  # fmt: skip
 
@@ -137,11 +136,11 @@ def _backward_slab(
     rows: slice,
 ) -> None:
     tables = attention.tables(rows)
-    n, n_rounds, L = tables.order_NRL.shape
+    (n, n_rounds, _), L = tables.order_NRP.shape, tables.length
     delta = row_dots(do, out) - dlse
     keys, inverse = (q, _inverse_norms(q)) if k is None else (k, lse)
     shared = (q, keys, v, inverse, do, lse, delta, dlse, alone)
-    orders = (tables.order_NRL, tables.rank_NRL, tables.start_NRL, tables.end_NRL)
+    orders = (tables.order_NRP, tables.rank_NRL, tables.start_NRL, tables.end_NRL)
     blocks, options = _options(query_gradient_kernel.__name__, q, v, k is None, tables, attention)
     for r in range(n_rounds):
         query_gradient_kernel[(n * -(-L // blocks.m),)](
@@ -157,7 +156,7 @@ def _backward_slab(
 
 def _tail(tables: Tables, attention: Attention, r: int, rows: slice) -> tuple[Any, ...]:
     """The arguments that all attention kernels end with, from ``segments`` on."""
-    order, dropout = tables.order_NRL, attention.dropout
+    order, dropout = tables.order_NRP, attention.dropout
     p = 0.0 if dropout is None else dropout.p
     return (
         order if tables.segments_BL is None else tables.segments_BL,
@@ -165,6 +164,7 @@ def _tail(tables: Tables, attention: Attention, r: int, rows: slice) -> tuple[An
         r,
         rows.start,
         order.shape[1],
+        tables.length,
         order.shape[2],
         attention.n_heads,
         tables.chunk,
@@ -180,7 +180,7 @@ def _options(
     kernel: str, q: Tensor, v: Tensor, shared: bool, tables: Tables, attention: Attention
 ) -> tuple[Blocks, dict[str, Any]]:
     D, E = q.shape[-1], v.shape[-1]
-    blocks = INTERPRETED if interpreted() else blocks_for(kernel, max(D, E), q.dtype)
+    blocks = blocks_for(kernel, max(D, E), q.dtype)
     return blocks, {
         "D": D,
         "E": E,
@@ -209,8 +209,3 @@ def _slabs(n_rows: int, length: int) -> Iterator[slice]:
     step = max(1, SLAB_TOKENS // length)
     for first in range(0, n_rows, step):
         yield slice(first, min(first + step, n_rows))
-
-
-def _on_device(x: Tensor) -> contextlib.AbstractContextManager:
-    # Triton launches on the current device, which need not be the tensors'.
-    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()

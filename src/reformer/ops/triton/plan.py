@@ -8,6 +8,7 @@ token sees. "trax" needs the order alone: its intervals are arithmetic on places
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reformer.ops.tiled_attention import Plan
@@ -20,10 +21,11 @@ STEP = 16
 class Tables:
     """N rows (batch · heads), R rounds, L length. Tables that a pattern does not need are ``order`` again."""
 
-    order_NRL: Tensor  # int32, the token at each place; -1 - token for padding
+    order_NRP: Tensor  # int32, the token at each place; -1 - token for padding. P = L, or whole chunks in "trax"
     rank_NRL: Tensor  # int32 by token
     start_NRL: Tensor  # int32 by token
     end_NRL: Tensor
+    length: int
     segments_BL: Tensor | None = None  # int64, "trax" only
     chunk: int = 1  # "trax" only, as the following
     before: int = 0
@@ -35,10 +37,11 @@ def interval_tables(plan: Plan) -> Tables:
     """The tables of an ``interval_plan``."""
     assert plan.start_NRL is not None and plan.end_NRL is not None
     return Tables(
-        order_NRL=_coded(plan.order_NRL, plan.real_NL),
+        order_NRP=_coded(plan.order_NRL, plan.real_NL),
         rank_NRL=plan.rank_NRL.int(),
         start_NRL=plan.start_NRL,
         end_NRL=plan.end_NRL,
+        length=plan.order_NRL.shape[2],
     )
 
 
@@ -52,11 +55,13 @@ def wrap_tables(
         raise ValueError(f"pattern='trax' looks over {reach} places, the kernels count to 2**31 - 1: shorten the reach")
     real_BL = None if segments_BL is None else segments_BL >= 0
     order = _coded(order_NRL, None if real_BL is None else rows_of_batch(real_BL, rows, n_heads))
+    order = F.pad(order, (0, -L % chunk), value=-1)
     return Tables(
-        order_NRL=order,
+        order_NRP=order,
         rank_NRL=order,
         start_NRL=order,
         end_NRL=order,
+        length=L,
         segments_BL=None if segments_BL is None else segments_BL.long().contiguous(),
         chunk=chunk,
         before=before,
@@ -72,9 +77,9 @@ def seer_tables(tables: Tables) -> tuple[Tensor, Tensor]:
     padding aside, which stands last.
     """
     if tables.wrap:
-        return tables.order_NRL, tables.order_NRL
-    N, R, L = tables.order_NRL.shape
-    order, is_padding = tables.order_NRL.long(), tables.order_NRL < 0
+        return tables.order_NRP, tables.order_NRP
+    N, R, L = tables.order_NRP.shape
+    order, is_padding = tables.order_NRP.long(), tables.order_NRP < 0
     token = torch.where(is_padding, -1 - order, order)
     start, end = (x.gather(-1, token).masked_fill_(is_padding, L) for x in (tables.start_NRL, tables.end_NRL))
     edges = torch.arange(0, L + STEP, STEP, dtype=torch.int32, device=start.device).expand(N, R, -1).contiguous()

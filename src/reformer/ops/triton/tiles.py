@@ -1,7 +1,7 @@
 """What the attention kernels share: the tokens of a tile, who sees whom, what dropout keeps.
 
-A round is an order of the tokens; a *place* is a position in that order. The helpers take query and key vectors that are
-already shaped to broadcast ([M, 1] against [1, N], or turned), so that the kernels of both sides use the same masks.
+A round is an order of the tokens; a *place* is a position in that order. A tile of pairs is [queries, keys] in every kernel:
+there are more vectors along the queries than along the keys, and a thread holds few rows and many columns of a product.
 All offsets into memory are int64: a row of a long batch begins beyond 2³¹ elements.
 """
 
@@ -33,23 +33,27 @@ def table_start(n, r, n_rounds, L):
 
 
 @triton.jit
-def own_tokens(order_r, place, L):
-    """(token, is it real) at the places of a round; a place beyond its end is token 0, and not real."""
-    coded = tl.load(order_r + place, mask=place < L, other=-1)
-    # Padding is coded as -1 - token.
+def tokens_at(order_r, place, length):
+    """(token, is it real) at places of a table of that length; beyond its end token 0, not real."""
+    coded = tl.load(order_r + place, mask=place < length, other=-1)
+    # Padding, and the empty places that fill a last chunk, are coded as -1 - token.
     return tl.where(coded >= 0, coded, -1 - coded), coded >= 0
 
 
 @triton.jit
-def other_tokens(order_n, place, r, n_rounds, L, chunk, WRAP: tl.constexpr):
-    """(token, is it real) at the places a tile looks at: of round r or, if WRAP, of all rounds laid end to end."""
+def neighbours(order_n, first, r, n_rounds, places, BLOCK: tl.constexpr, WRAP: tl.constexpr):
+    """(place, token, is it real) of the BLOCK places from ``first``: of round r or, if WRAP, of all rounds end to end.
+
+    ``places`` is the number of places of a round. With WRAP ``first`` may lie any number of turns before or behind.
+    """
+    place = first + tl.arange(0, BLOCK)
     if WRAP:
-        padded = tl.cdiv(L, chunk) * chunk
-        total = padded * n_rounds
-        slot = (place % total + total) % total  # % rounds towards zero
-        return own_tokens(order_n + (slot // padded).to(tl.int64) * L, slot % padded, L)
+        total = places * n_rounds
+        slot = (first % total + total) % total + tl.arange(0, BLOCK)  # % rounds towards zero
+        token, real = tokens_at(order_n, slot % total, total)
     else:
-        return own_tokens(order_n + r.to(tl.int64) * L, place, L)
+        token, real = tokens_at(order_n + r.to(tl.int64) * places, place, places)
+    return place, token, real
 
 
 @triton.jit
@@ -74,9 +78,9 @@ def bounds(start, end):
 
 
 @triton.jit
-def is_visible(
+def hide(
+    logits,
     query,
-    query_real,
     query_start,
     query_end,
     key,
@@ -93,31 +97,38 @@ def is_visible(
     WRAP: tl.constexpr,
     SEGMENTS: tl.constexpr,
 ):
-    """Which pairs a query sees in round r and saw in no earlier one ("trax": sees, for it counts every time)."""
-    visible = (key_place >= query_start) & (key_place < query_end) & key_real
+    """The logits of the pairs that a query sees in round r and saw in no earlier one, -inf elsewhere.
+
+    ("trax": that it sees, for it counts every time.) The logits themselves go through every step, rather than a mask:
+    the compiler then keeps all of it in the layout of the product, where a thread has few rows and columns to hold.
+    """
+    hidden = float("-inf")
+    place = key_place[None, :]
+    visible = (place >= query_start[:, None]) & (place < query_end[:, None])
     if WRAP:
-        if CAUSAL:
-            visible = visible & (key < query)
-        else:
-            visible = visible & (key != query)
-        if SEGMENTS:
-            # Whole int64 ids: two segments must not become one by narrowing.
-            query_segment = tl.load(segments_b + query, mask=query_real, other=-1)
-            key_segment = tl.load(segments_b + key, mask=key_real, other=-1)
-            visible = visible & (query_segment == key_segment)
-    else:
-        if EXCLUDE_SELF and not CAUSAL:
-            visible = visible & (key != query)
+        # Otherwise nobody's interval holds padding, or a place beyond the round.
+        visible = visible & key_real[None, :]
+    logits = tl.where(visible, logits, hidden)
+    if WRAP and CAUSAL:
+        logits = tl.where(key[None, :] < query[:, None], logits, hidden)
+    elif WRAP or (EXCLUDE_SELF and not CAUSAL):
+        logits = tl.where(key[None, :] != query[:, None], logits, hidden)
+    # No load is masked: what is not real is a token all the same (tokens_at).
+    if WRAP and SEGMENTS:
+        # Whole int64 ids: two segments must not become one by narrowing.
+        key_segment = tl.load(segments_b + key)[None, :]
+        logits = tl.where(key_segment == tl.load(segments_b + query)[:, None], logits, hidden)
+    if not WRAP:
         # The tables of the earlier rounds, one after another: pointers move, so that no offset is a product.
         for _ in range(0, r):
-            rank = tl.load(rank_n + key, mask=key_real, other=-1)
-            start = tl.load(start_n + query, mask=query_real, other=0)
-            end = tl.load(end_n + query, mask=query_real, other=0)
-            visible = visible & ((rank < start) | (rank >= end))
+            rank = tl.load(rank_n + key)[None, :]
+            start = tl.load(start_n + query)[:, None]
+            end = tl.load(end_n + query)[:, None]
+            logits = tl.where((rank < start) | (rank >= end), logits, hidden)
             rank_n += L
             start_n += L
             end_n += L
-    return visible
+    return logits
 
 
 @triton.jit

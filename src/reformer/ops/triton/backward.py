@@ -141,7 +141,7 @@ def query_gradient_kernel(
         v_rows = load_rows(v, key, key_real, E, BLOCK_E)
         logits = dot(q_rows, tl.trans(k_rows), None, PRECISION) * (scale * LOG2E)
         if SHARED:
-            key_inverse = tl.load(inverse + key)
+            key_inverse = tl.load(inverse + key, mask=key_real, other=0.0)
             logits *= key_inverse[None, :]
         logits = hide(
             logits, query, low, high, key, key_real, at, rank, start, end, segments, r, L,

@@ -206,7 +206,8 @@ def test_segments_whose_ids_differ_beyond_32_bits(pattern: str):
 def test_says_why_it_cannot_serve():
     for dtype, width, facts in (
         (torch.float64, 64, ("no torch.float64", "convert to float32")),
-        (torch.float32, 257, ("heads of size 1 to 256", "got 257")),
+        (torch.float32, 129, ("torch.float32 heads of size 1 to 128", "got 129")),
+        (torch.bfloat16, 257, ("torch.bfloat16 heads of size 1 to 256", "got 257")),
     ):
         with refuses(ValueError, "impl='triton' cannot serve this request", *facts):
             choose_implementation("triton", DEVICE, dtype, width)

@@ -15,8 +15,8 @@ import os
 
 import torch
 
-LARGEST_WIDTH = 256
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+# float32 products take no tensor cores; at 256 wide no tile of them fits the registers.
+LARGEST_WIDTH = {torch.float32: 128, torch.bfloat16: 256, torch.float16: 256}
 _OLDEST = (3, 6)
 # Tensor cores with bfloat16.
 _OLDEST_CAPABILITY = (8, 0)
@@ -36,10 +36,10 @@ def obstacle(device: torch.device, dtype: torch.dtype, width: int) -> str | None
             return f"the kernels need compute capability 8.0, {device} has {capability[0]}.{capability[1]}"
     elif not (device.type == "cpu" and interpreted()):
         return f"the Triton kernels run on CUDA devices, the tensors are on {device.type}"
-    if dtype not in _DTYPES:
+    if dtype not in LARGEST_WIDTH:
         return f"the Triton kernels have no {dtype}; convert to float32, bfloat16 or float16"
-    if width > LARGEST_WIDTH:
-        return f"the Triton kernels serve heads of size 1 to {LARGEST_WIDTH}, got {width}"
+    if width > LARGEST_WIDTH[dtype]:
+        return f"the Triton kernels serve {dtype} heads of size 1 to {LARGEST_WIDTH[dtype]}, got {width}"
     return None
 
 

@@ -180,7 +180,7 @@ def _options(
     kernel: str, q: Tensor, v: Tensor, shared: bool, tables: Tables, attention: Attention
 ) -> tuple[Blocks, dict[str, Any]]:
     D, E = q.shape[-1], v.shape[-1]
-    blocks = blocks_for(kernel, max(D, E), q.dtype)
+    blocks = blocks_for(kernel, max(D, E), q.dtype, tables.wrap)
     return blocks, {
         "D": D,
         "E": E,

@@ -49,7 +49,7 @@ def column_keys(seed: Tensor, j: Tensor) -> Tensor:
 
 def seed_keys(seed: Tensor) -> Tensor:
     """int32 [2]: what ``row_keys`` and ``column_keys`` of the seed begin with, for kernels that go on from there."""
-    return torch.stack([_fold(seed), _combine(_fold(seed), _COLUMN)])
+    return torch.stack([fold(seed), _combine(fold(seed), _COLUMN)])
 
 
 def keep(rows: Tensor, columns: Tensor, dropout_p: float) -> Tensor:

@@ -7,14 +7,15 @@ from torch import Tensor
 
 from reformer.ops.hashing import sort_by_bucket
 from reformer.ops.tiled_attention import interval_plan
+from reformer.ops.tiled_attention.forward import like
 from reformer.ops.tiled_attention.tile import Dropout
-from reformer.ops.triton.launch import Attention, attend, attend_backward
+from reformer.ops.triton.launch import Attention, attend, attend_backward, rows
 from reformer.ops.triton.plan import STEP, Tables, interval_tables, rows_of_batch
 
 
 def forward(
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -23,18 +24,18 @@ def forward(
     dropout_p: float,
     **pattern: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k`` are the keys as they enter the logit."""
+    """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``k=None``: the unit vectors of q."""
     B, H, L, _ = q.shape
-    attention = _attention(q, segment_ids, dropout_seed, scale, dropout_p, **pattern)
-    out, lse, alone = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attention)
-    return out.view(B, H, L, -1), lse.view(B, H, L), alone.view(B, H, L)
+    attention = _attention(q, segment_ids, dropout_seed, scale, dropout_p, exclude_self=k is None, **pattern)
+    out, lse, alone = attend(rows(q), None if k is None else rows(k), rows(v), attention)
+    return like(out, v), lse.view(B, H, L), alone.view(B, H, L)
 
 
 def backward(
     grad_out: Tensor,
     grad_lse: Tensor,
     q: Tensor,
-    k: Tensor,
+    k: Tensor | None,
     v: Tensor,
     segment_ids: Tensor | None,
     dropout_seed: Tensor | None,
@@ -46,21 +47,20 @@ def backward(
     dropout_p: float,
     **pattern: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv)."""
-    attention = _attention(q, segment_ids, dropout_seed, scale, dropout_p, **pattern)
+    """(dq, dk, dv); dk is empty for ``k=None``, whose dq holds the gradient of the keys too."""
+    attention = _attention(q, segment_ids, dropout_seed, scale, dropout_p, exclude_self=k is None, **pattern)
     dq, dk, dv = attend_backward(
-        grad_out.flatten(0, 1),
-        grad_lse.flatten(0, 1),
-        q.flatten(0, 1),
-        k.flatten(0, 1),
-        v.flatten(0, 1),
-        out.flatten(0, 1),
-        lse.flatten(0, 1),
-        alone.flatten(0, 1),
+        rows(grad_out),
+        rows(grad_lse),
+        rows(q),
+        None if k is None else rows(k),
+        rows(v),
+        rows(out),
+        rows(lse),
+        rows(alone),
         attention,
     )
-    assert dk is not None
-    return dq.view_as(q), dk.view_as(k), dv.view_as(v)
+    return like(dq, q), q.new_empty(0) if dk is None or k is None else like(dk, k), like(dv, v)
 
 
 def _attention(
@@ -82,13 +82,13 @@ def _attention(
     if segment_ids is not None:
         order_BL = sort_by_bucket(segment_ids.new_zeros(q.shape[0], 1, 1, L), segment_ids).view(-1, L)
 
-    def tables(rows: slice) -> Tables:
-        n_rows = rows.stop - rows.start
+    def tables(part: slice) -> Tables:
+        n_rows = part.stop - part.start
         if order_BL is None:
             order, segments = torch.arange(L, device=q.device).repeat(n_rows, 1), None
         else:
             assert segment_ids is not None
-            order, segments = rows_of_batch(order_BL, rows, H), rows_of_batch(segment_ids, rows, H)
+            order, segments = rows_of_batch(order_BL, part, H), rows_of_batch(segment_ids, part, H)
         plan = interval_plan(
             order[:, None],
             None,

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from reformer.ops.tiled_attention import interval_plan
+from reformer.ops.tiled_attention.forward import like
 from reformer.ops.tiled_attention.tile import Dropout
-from reformer.ops.triton.launch import Attention, attend, attend_backward
+from reformer.ops.triton.launch import Attention, attend, attend_backward, rows
 from reformer.ops.triton.plan import STEP, Tables, interval_tables, rows_of_batch, wrap_tables
 
 
@@ -28,8 +29,8 @@ def forward(
     """(out [B, H, L, E], lse [B, H, L], alone [B, H, L] bool); ``alone`` is what the backward pass needs."""
     B, H, L, _ = qk.shape
     attention = _attention(buckets, order, segment_ids, dropout_seed, scale, dropout_p, **pattern)
-    out, lse, alone = attend(qk.flatten(0, 1), None, v.flatten(0, 1), attention)
-    return out.view(B, H, L, -1), lse.view(B, H, L), alone.view(B, H, L)
+    out, lse, alone = attend(rows(qk), None, rows(v), attention)
+    return like(out, v), lse.view(B, H, L), alone.view(B, H, L)
 
 
 def backward(
@@ -52,17 +53,17 @@ def backward(
     """(dqk, dv)."""
     attention = _attention(buckets, order, segment_ids, dropout_seed, scale, dropout_p, **pattern)
     dqk, _, dv = attend_backward(
-        grad_out.flatten(0, 1),
-        grad_lse.flatten(0, 1),
-        qk.flatten(0, 1),
+        rows(grad_out),
+        rows(grad_lse),
+        rows(qk),
         None,
-        v.flatten(0, 1),
-        out.flatten(0, 1),
-        lse.flatten(0, 1),
-        alone.flatten(0, 1),
+        rows(v),
+        rows(out),
+        rows(lse),
+        rows(alone),
         attention,
     )
-    return dqk.view_as(qk), dv.view_as(v)
+    return like(dqk, qk), like(dv, v)
 
 
 def _attention(
@@ -85,16 +86,16 @@ def _attention(
     chunk_len = min(chunk_len, L)
     flat_order, flat_buckets = order.flatten(0, 1), buckets.flatten(0, 1)
 
-    def tables(rows: slice) -> Tables:
-        slab_order = flat_order[rows].long()
+    def tables(part: slice) -> Tables:
+        slab_order = flat_order[part].long()
         if pattern == "trax":
             return wrap_tables(
-                slab_order, segment_ids, rows, H, chunk=chunk_len, before=n_chunks_before, after=n_chunks_after
+                slab_order, segment_ids, part, H, chunk=chunk_len, before=n_chunks_before, after=n_chunks_after
             )
         plan = interval_plan(
             slab_order,
-            flat_buckets[rows],
-            None if segment_ids is None else rows_of_batch(segment_ids, rows, H),
+            flat_buckets[part],
+            None if segment_ids is None else rows_of_batch(segment_ids, part, H),
             causal=causal,
             exclude_self=True,
             tile=STEP,

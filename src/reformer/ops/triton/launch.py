@@ -45,7 +45,7 @@ def attend(q_NLD: Tensor, k_NLD: Tensor | None, v_NLE: Tensor, attention: Attent
     with on_device(q_NLD):
         for rows in _slabs(N, L):
             parts = [None if x is None else x[rows] for x in (q_NLD, k_NLD, v_NLE, out, lse, alone.view(torch.int8))]
-            _attend_slab(*parts, attention, rows)  # type: ignore[arg-type]
+            _attend_slab(*parts, attention, rows)  # type: ignore[arg-type, call-arg]
     return out, lse, alone
 
 
@@ -72,13 +72,18 @@ def attend_backward(
                 x if x is None or x.dtype == torch.float32 else x.new_empty(x.shape, dtype=torch.float32) for x in parts
             ]
             tensors = [None if x is None else x[rows] for x in (*inputs, alone_NL.view(torch.int8))]
-            _backward_slab(*tensors, *sums, attention, rows)  # type: ignore[arg-type]
+            _backward_slab(*tensors, *sums, attention, rows)  # type: ignore[arg-type, call-arg]
             for part, total in zip(parts, sums):
                 if part is not None and total is not None and part is not total:
                     part.copy_(total)
     dq, dk, dv = grads
     assert dq is not None and dv is not None
     return dq, dk, dv
+
+
+def rows(x: Tensor) -> Tensor:
+    """x [B, H, L, ..] as contiguous [N, L, ..]: what the kernels read."""
+    return x.flatten(0, 1).contiguous()
 
 
 def row_dots(a: Tensor, b: Tensor) -> Tensor:

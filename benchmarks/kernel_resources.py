@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from reformer.ops.triton import LARGEST_WIDTH, backward, forward, hashing
-from reformer.ops.triton.blocks import Blocks, blocks_for, padded_width, precision
+from reformer.ops.triton.blocks import ROWS, Blocks, blocks_for, padded_width, precision
 from reformer.ops.triton.plan import STEP
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ def cases(capabilities: list[int], quick: bool) -> Iterator[Case]:
             constants = {"BLOCK_C": blocks.n, "PRECISION": precision(torch.float32)}
             for dtype in (torch.float32, torch.bfloat16):
                 yield Case(hashing.hash_kernel, "hash", width, dtype, capability, blocks, constants)
-        yield Case(forward.row_dots_kernel, "dots", 64, torch.bfloat16, capability, Blocks(32, 0, 4, 1), {})
+        yield Case(forward.row_dots_kernel, "dots", 64, torch.bfloat16, capability, ROWS, {})
 
 
 def _attention_cases(capability: int, dtype: torch.dtype, width: int, quick: bool) -> Iterator[Case]:
@@ -112,7 +112,7 @@ def measure(case: Case) -> Resources:
     compiled = triton.compile(
         ASTSource(fn=case.kernel, signature=signature, constexprs=constants, attrs=aligned),
         target=GPUTarget("cuda", case.capability, 32),
-        options={"num_warps": case.blocks.warps, "num_stages": case.blocks.stages, "enable_fp_fusion": True},
+        options=case.blocks.options(),
     )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])

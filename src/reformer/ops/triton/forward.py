@@ -111,7 +111,7 @@ def forward_kernel(
     resume = after_first(real, r)
     highest = tl.load(highests + query, mask=resume, other=float("-inf"))
     total = tl.load(totals + query, mask=resume, other=0.0)
-    acc = load_rows(sums, query, resume, E, BLOCK_E)
+    acc = load_rows(sums, query, resume, E, BLOCK_E).to(tl.float32)
     if WRAP:
         seen_self = tl.load(times + query, mask=resume, other=0.0)
 

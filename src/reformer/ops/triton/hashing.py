@@ -92,7 +92,7 @@ def hash_vectors_triton(x: Tensor, rotations: Tensor, factors: Sequence[int]) ->
             hash_kernel[grid](
                 x, rotations, buckets, L, H, R, n_columns, first_column, factor // 2, stride,
                 D=D, BLOCK_D=padded_width(D), BLOCK_M=blocks.m, BLOCK_C=blocks.n, PRECISION=precision(torch.float32),
-                num_warps=blocks.warps, num_stages=blocks.stages,
+                **blocks.options(),
             )  # fmt: skip
             first_column, stride = first_column + factor // 2, stride * factor
     return buckets

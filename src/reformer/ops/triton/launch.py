@@ -16,7 +16,7 @@ from torch import Tensor
 from reformer.ops.counter_rng import seed_keys
 from reformer.ops.tiled_attention.tile import Dropout
 from reformer.ops.triton.backward import key_gradient_kernel, query_gradient_kernel
-from reformer.ops.triton.blocks import Blocks, blocks_for, padded_width, precision
+from reformer.ops.triton.blocks import ROWS, Blocks, blocks_for, padded_width, precision
 from reformer.ops.triton.device import on_device
 from reformer.ops.triton.forward import forward_kernel, row_dots_kernel
 from reformer.ops.triton.plan import STEP, Tables, seer_tables
@@ -44,8 +44,9 @@ def attend(q_NLD: Tensor, k_NLD: Tensor | None, v_NLE: Tensor, attention: Attent
     alone = torch.empty(N, L, dtype=torch.bool, device=v_NLE.device)
     with on_device(q_NLD):
         for rows in _slabs(N, L):
-            parts = [None if x is None else x[rows] for x in (q_NLD, k_NLD, v_NLE, out, lse, alone.view(torch.int8))]
-            _attend_slab(*parts, attention, rows)  # type: ignore[arg-type, call-arg]
+            keys = None if k_NLD is None else k_NLD[rows]
+            results = (out[rows], lse[rows], alone[rows].view(torch.int8))
+            _attend_slab(q_NLD[rows], keys, v_NLE[rows], *results, attention, rows)
     return out, lse, alone
 
 
@@ -62,22 +63,27 @@ def attend_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """(dq, dk, dv) in the types of the inputs; with shared QK dq holds both parts, and dk is None."""
     N, L, _ = q_NLD.shape
-    grads = [None if x is None else torch.empty_like(x) for x in (q_NLD, k_NLD, v_NLE)]
-    inputs = (grad_out_NLE.contiguous(), grad_lse_NL.contiguous(), q_NLD, k_NLD, v_NLE, out_NLE, lse_NL)
+    dq, dv = torch.empty_like(q_NLD), torch.empty_like(v_NLE)
+    dk = None if k_NLD is None else torch.empty_like(k_NLD)
+    do, dlse = grad_out_NLE.contiguous(), grad_lse_NL.contiguous()
     with on_device(q_NLD):
         for rows in _slabs(N, L):
-            # Sums are float32: the gradient itself if that is its type, else a buffer of this slab.
-            parts = [None if x is None else x[rows] for x in grads]
-            sums = [
-                x if x is None or x.dtype == torch.float32 else x.new_empty(x.shape, dtype=torch.float32) for x in parts
-            ]
-            tensors = [None if x is None else x[rows] for x in (*inputs, alone_NL.view(torch.int8))]
-            _backward_slab(*tensors, *sums, attention, rows)  # type: ignore[arg-type, call-arg]
-            for part, total in zip(parts, sums):
-                if part is not None and total is not None and part is not total:
-                    part.copy_(total)
-    dq, dk, dv = grads
-    assert dq is not None and dv is not None
+            keys, grad_keys = (None if x is None else x[rows] for x in (k_NLD, dk))
+            _backward_slab(
+                do[rows],
+                dlse[rows],
+                q_NLD[rows],
+                keys,
+                v_NLE[rows],
+                out_NLE[rows],
+                lse_NL[rows],
+                alone_NL[rows].view(torch.int8),
+                dq[rows],
+                grad_keys,
+                dv[rows],
+                attention,
+                rows,
+            )
     return dq, dk, dv
 
 
@@ -89,9 +95,9 @@ def rows(x: Tensor) -> Tensor:
 def row_dots(a: Tensor, b: Tensor) -> Tensor:
     """a_i · b_i along the last axis, float32."""
     result = torch.empty(a.shape[:-1], dtype=torch.float32, device=a.device)
-    n_rows, width, block = result.numel(), a.shape[-1], 32
-    row_dots_kernel[(-(-n_rows // block),)](
-        a, b, result, n_rows, WIDTH=width, BLOCK_W=padded_width(width), BLOCK_M=block, num_warps=4
+    n_rows, width = result.numel(), a.shape[-1]
+    row_dots_kernel[(-(-n_rows // ROWS.m),)](
+        a, b, result, n_rows, WIDTH=width, BLOCK_W=padded_width(width), BLOCK_M=ROWS.m, **ROWS.options()
     )
     return result
 
@@ -108,6 +114,7 @@ def _attend_slab(
 ) -> None:
     tables = attention.tables(rows)
     (n, n_rounds, _), L = tables.order_NRP.shape, tables.length
+    seeds = _seeds(attention, tables)
     if n_rounds == 1 or out.dtype == torch.float32:
         sums = out
     else:
@@ -121,7 +128,7 @@ def _attend_slab(
         forward_kernel[grid](
             q, keys, v, inverse, out, lse, alone, sums, highest, total, times,
             tables.order_NRP, tables.rank_NRL, tables.start_NRL, tables.end_NRL,
-            *_tail(tables, attention, r, rows), **options,
+            *_tail(tables, attention, seeds, r, rows), **options,
         )  # fmt: skip
 
 
@@ -140,8 +147,12 @@ def _backward_slab(
     attention: Attention,
     rows: slice,
 ) -> None:
+    # Sums are float32: the gradient itself if that is its type, else a buffer of this slab.
+    sum_q, sum_v = _sums(dq), _sums(dv)
+    sum_k = sum_q if dk is None else _sums(dk)
     tables = attention.tables(rows)
     (n, n_rounds, _), L = tables.order_NRP.shape, tables.length
+    seeds = _seeds(attention, tables)
     delta = row_dots(do, out) - dlse
     keys, inverse = (q, _inverse_norms(q)) if k is None else (k, lse)
     shared = (q, keys, v, inverse, do, lse, delta, dlse, alone)
@@ -149,23 +160,38 @@ def _backward_slab(
     blocks, options = _options(query_gradient_kernel.__name__, q, v, k is None, tables, attention)
     for r in range(n_rounds):
         query_gradient_kernel[(n * -(-L // blocks.m),)](
-            *shared, dq, *orders, *_tail(tables, attention, r, rows), **options
+            *shared, sum_q, *orders, *_tail(tables, attention, seeds, r, rows), **options
         )
+    seers = seer_tables(tables)
     blocks, options = _options(key_gradient_kernel.__name__, q, v, k is None, tables, attention)
     for r in range(n_rounds):
         key_gradient_kernel[(n * -(-L // blocks.n),)](
-            *shared, dq if dk is None else dk, dv, *orders, *seer_tables(tables),
-            *_tail(tables, attention, r, rows), STEP=STEP, **options,
+            *shared, sum_k, sum_v, *orders, *seers,
+            *_tail(tables, attention, seeds, r, rows), STEP=STEP, **options,
         )  # fmt: skip
 
+    for gradient, total in ((dq, sum_q), (dk, sum_k), (dv, sum_v)):
+        if gradient is not None and gradient is not total:
+            gradient.copy_(total)
 
-def _tail(tables: Tables, attention: Attention, r: int, rows: slice) -> tuple[Any, ...]:
+
+def _sums(gradient: Tensor) -> Tensor:
+    is_wide = gradient.dtype == torch.float32
+    return gradient if is_wide else torch.empty(gradient.shape, dtype=torch.float32, device=gradient.device)
+
+
+def _seeds(attention: Attention, tables: Tables) -> Tensor:
+    order = tables.order_NRP
+    return order if attention.dropout is None else seed_keys(attention.dropout.seed).to(order.device)
+
+
+def _tail(tables: Tables, attention: Attention, seeds: Tensor, r: int, rows: slice) -> tuple[Any, ...]:
     """The arguments that all attention kernels end with, from ``segments`` on."""
-    order, dropout = tables.order_NRP, attention.dropout
-    p = 0.0 if dropout is None else dropout.p
+    order = tables.order_NRP
+    p = 0.0 if attention.dropout is None else attention.dropout.p
     return (
         order if tables.segments_BL is None else tables.segments_BL,
-        order if dropout is None else seed_keys(dropout.seed).to(order.device),
+        seeds,
         r,
         rows.start,
         order.shape[1],
@@ -200,8 +226,7 @@ def _options(
         "SEGMENTS": tables.segments_BL is not None,
         "DROPOUT": attention.dropout is not None,
         "PRECISION": precision(q.dtype),
-        "num_warps": blocks.warps,
-        "num_stages": blocks.stages,
+        **blocks.options(),
     }
 
 

@@ -122,7 +122,6 @@ void backward(const Attention& a, const Plan& plan, const Run& run, const Kernel
   for_tokens(a, run, interrupt, [&](int thread, int64_t n, int64_t first, int64_t last) {
     if (a.shared) kernels.inverse_norms(a, scratch.of(thread), n, first, last);
     kernels.deltas(a, scratch.of(thread), n, first, last);
-    if (a.exclude_self) kernels.backward_alone(a, scratch.of(thread), n, first, last);
   });
   const Spans spans(a, plan);
   for (int32_t r = 0; r < plan.rounds; ++r) {
@@ -138,6 +137,11 @@ void backward(const Attention& a, const Plan& plan, const Run& run, const Kernel
       });
     }
   }
+  if (!a.exclude_self) return;
+  // Last: rounds add many small numbers, which would be rounded to what is there already.
+  for_tokens(a, run, interrupt, [&](int thread, int64_t n, int64_t first, int64_t last) {
+    kernels.backward_alone(a, scratch.of(thread), n, first, last);
+  });
 }
 
 template <class F>

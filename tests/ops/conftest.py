@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from reformer.ops.native import library
+
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -51,3 +53,10 @@ def _interpret_faster(monkeypatch: pytest.MonkeyPatch) -> None:
         return self.rewrite()(*args, **kwargs)
 
     monkeypatch.setattr(interpreter.InterpretedFunction, "__call__", call)
+
+
+@pytest.fixture(params=library.instruction_sets() or ["none"])
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each set of instructions that the C++ kernels have and this processor runs; the test's calls use it."""
+    monkeypatch.setattr(library, "chosen_instruction_set", lambda: library.instruction_sets()[request.param])
+    return request.param

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from reformer.ops import full_attention
+from reformer.ops.local_attention.api import attend_by_position
 from reformer.testing import (
     LAYOUTS,
     assert_close_to_float64,
@@ -13,7 +14,7 @@ from reformer.testing import (
     segment_layout,
 )
 
-from .helpers import refuses
+from .helpers import FAST, IMPLEMENTATIONS, IMPLS, LOW_PRECISION, assert_same, in_dtype_of, refuses
 
 
 def vectors(length: int, *, shared: bool, D: int = 4, E: int = 3, seed: int = 0):
@@ -22,10 +23,19 @@ def vectors(length: int, *, shared: bool, D: int = 4, E: int = 3, seed: int = 0)
     return q, k, exact_normal(2, 2, length, E, seed=seed + 2)
 
 
+def attend(q, k, v, *, impl: str, return_lse: bool = False, **options):
+    """full_attention; by the C++ kernels too, which serve it as local attention without bounds."""
+    if impl != "native":
+        return full_attention(q, k, v, impl=impl, return_lse=return_lse, **options)
+    usual = {"causal": True, "segment_ids": None, "scale": None, "dropout_p": 0.0, "dropout_seed": None}
+    out, lse = attend_by_position(q, k, v, impl=impl, **usual | options)
+    return (out, lse) if return_lse else out
+
+
 def compare(impl: str, q, k, v, dtype: torch.dtype, *, lse: bool, **options) -> None:
     def attention(impl: str):
         def function(q, v, k=None):
-            return full_attention(q, k, v, return_lse=lse, impl=impl, **options)
+            return attend(q, k, v, return_lse=lse, impl=impl, **options)
 
         return function
 
@@ -42,22 +52,24 @@ def test_every_implementation_equals_the_oracle(shared: bool, causal: bool, layo
         q, k, v = vectors(L, shared=shared, seed=n)
         options = {"causal": causal, "segment_ids": segment_layout(layout, 2, L), "scale": 0.8 if L == 2 else None}
         out, lse = local_attention_oracle(q, k, v, **options)
-        for impl in ("reference", "eager", "auto"):
-            found = full_attention(q, k, v, return_lse=True, impl=impl, **options)
-            torch.testing.assert_close(found[0], out, rtol=1e-12, atol=1e-13)
-            torch.testing.assert_close(found[1], lse, rtol=1e-12, atol=1e-13)
-            torch.testing.assert_close(full_attention(q, k, v, impl=impl, **options), out, rtol=1e-12, atol=1e-13)
+        for impl, dtype in (*IMPLEMENTATIONS.items(), ("auto", torch.float64)):
+            tensors = [None if x is None else x.to(dtype) for x in (q, k, v)]
+            found = attend(*tensors, return_lse=True, impl=impl, **options)
+            assert_same(found[0], out)
+            assert_same(found[1], lse)
+            assert_same(attend(*tensors, impl=impl, **options), out)
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("layout", ["none", "left", "interleaved", "packed"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_tiles_equal_the_definition(shared: bool, layout: str):
-    # 300 is more than two tiles of 128.
+def test_tiles_equal_the_definition(shared: bool, layout: str, impl: str):
+    # 300 is more than two tiles of 128, eager's and the keys of the C++ kernels.
     for causal, length in itertools.product((True, False), (1, 2, 63, 300)):
         q, k, v = vectors(length, shared=shared)
         dropout = {"dropout_p": 0.25, "dropout_seed": 6} if length == 63 else {}
         segments = segment_layout(layout, 2, length)
-        compare("eager", q, k, v, torch.float64, lse=True, causal=causal, segment_ids=segments, **dropout)
+        compare(impl, q, k, v, IMPLEMENTATIONS[impl], lse=True, causal=causal, segment_ids=segments, **dropout)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -72,12 +84,12 @@ def test_sdpa_equals_the_definition(shared: bool, causal: bool, D: int, E: int, 
             compare("sdpa", q, k, v, dtype, lse=False, causal=causal, scale=scale)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("impl", "dtype"), LOW_PRECISION)
 @pytest.mark.parametrize("shared", [True, False])
-def test_low_precision_tiles(shared: bool, dtype: torch.dtype):
+def test_low_precision_tiles(shared: bool, impl: str, dtype: torch.dtype):
     q, k, v = vectors(150, shared=shared, D=16, E=8)
     for causal in (True, False):
-        compare("eager", q, k, v, dtype, lse=True, causal=causal)
+        compare(impl, q, k, v, dtype, lse=True, causal=causal)
 
 
 def test_auto_takes_sdpa_where_it_applies(monkeypatch: pytest.MonkeyPatch):
@@ -110,36 +122,35 @@ def test_shared_qk_equals_separate_unit_keys_but_for_oneself():
     assert shared.diagonal(dim1=-2, dim2=-1).eq(0).all()
 
 
-@pytest.mark.parametrize("impl", ["auto", "eager", "reference"])
+@pytest.mark.parametrize("impl", IMPLS)
 def test_a_segment_has_the_outputs_it_has_alone(impl: str):
-    q, k, v = vectors(40, shared=False)
+    q, k, v = in_dtype_of(impl, *vectors(40, shared=False))
     ids = torch.tensor([1, 2, -1, 1, 2])[torch.arange(40) % 5].expand(2, 40)
     for keys, causal in itertools.product((k, None), (True, False)):
-        packed = full_attention(q, keys, v, causal=causal, segment_ids=ids, impl=impl)
+        packed = attend(q, keys, v, causal=causal, segment_ids=ids, impl=impl)
         for segment in (1, 2):
             own = ids[0] == segment
-            alone = full_attention(
-                *(None if x is None else x[:, :, own] for x in (q, keys, v)), causal=causal, impl=impl
-            )
-            torch.testing.assert_close(packed[:, :, own], alone, rtol=1e-11, atol=1e-12)
+            alone = attend(*(None if x is None else x[:, :, own] for x in (q, keys, v)), causal=causal, impl=impl)
+            assert_same(packed[:, :, own], alone, rtol=1e-11, atol=1e-12)
         assert packed[:, :, ids[0] < 0].eq(0).all()
 
 
-@pytest.mark.parametrize("impl", ["sdpa", "eager", "reference"])
+@pytest.mark.parametrize("impl", ["sdpa", *IMPLS])
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_later_token_changes_no_earlier_output(shared: bool, impl: str):
-    q, k, v = vectors(40, shared=shared)
+    q, k, v = in_dtype_of("native" if impl == "native" else "reference", *vectors(40, shared=shared))
     changed = [None if x is None else torch.cat([x[:, :, :22], 2 - x[:, :, 22:]], 2) for x in (q, k, v)]
-    before, after = full_attention(q, k, v, impl=impl), full_attention(*changed, impl=impl)
-    torch.testing.assert_close(before[:, :, :22], after[:, :, :22], rtol=1e-13, atol=1e-14)
+    before, after = attend(q, k, v, impl=impl), attend(*changed, impl=impl)
+    assert_same(before[:, :, :22], after[:, :, :22], rtol=1e-13, atol=1e-14)
     assert not torch.allclose(before[:, :, 22:], after[:, :, 22:])
 
 
 def test_zero_vectors_give_finite_results():
     q, _, v = vectors(12, shared=True)
     q[:, :, ::2] = 0.0
-    for impl in ("sdpa", "eager", "reference"):
-        found = outputs_and_gradients(lambda q, v, impl=impl: full_attention(q, None, v, impl=impl), q, v)
+    for impl, dtype in (*IMPLEMENTATIONS.items(), ("sdpa", torch.float64)):
+        tensors = q.to(dtype), v.to(dtype)
+        found = outputs_and_gradients(lambda q, v, impl=impl: attend(q, None, v, impl=impl), *tensors)
         assert all(value.isfinite().all() for value in found.values())
 
 

@@ -14,9 +14,11 @@ from reformer.ops import (
     seeded_buckets,
     sort_by_bucket,
 )
+from reformer.ops.hashing import hash_by_slices, sort_by_torch
+from reformer.ops.native import hashing as native_hashing
 from reformer.testing import LAYOUTS, exact_normal, segment_layout
 
-from .helpers import refuses
+from .helpers import needs_native, refuses
 
 
 def test_rotations_have_the_shape_and_moments_of_normal_numbers():
@@ -46,12 +48,14 @@ def test_rotations_follow_the_generator_alone():
     assert not torch.equal(draw(6), first)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("n_buckets", [2, 8, (2, 4), (4, 2, 6)])
-def test_hash_is_the_argmax_of_the_rotated_vector_and_its_negative(n_buckets):
+def test_hash_is_the_argmax_of_the_rotated_vector_and_its_negative(n_buckets, dtype: torch.dtype):
     factors = bucket_factors(n_buckets)
     B, H, L, D, R = 2, 3, 37, 5, 4
-    x = exact_normal(B, H, L, D, seed=1)
-    rotations = exact_normal(H, D, R, sum(factors) // 2, seed=2)
+    # Products of two bfloat16 numbers are exact in float32; no two sums here are as near as its roundings.
+    x = exact_normal(B, H, L, D, seed=1, dtype=dtype)
+    rotations = exact_normal(H, D, R, sum(factors) // 2, seed=2, dtype=dtype)
     vectors, matrices = x.tolist(), rotations.tolist()
     buckets = hash_vectors(x, rotations, n_buckets)
     assert buckets.shape == (B, H, R, L) and buckets.dtype == torch.int64
@@ -77,7 +81,9 @@ def test_ties_go_to_the_lower_index():
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     rotations = torch.stack([a, b, b, -a], dim=-1).view(1, 2, 1, 4)
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.0, 0.0], [1.0, 1.0]])
-    assert hash_vectors(x.view(1, 1, 6, 2), rotations, 8).flatten().tolist() == [0, 3, 1, 5, 0, 0]
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        found = hash_vectors(x.view(1, 1, 6, 2).to(dtype), rotations, 8)
+        assert found.flatten().tolist() == [0, 3, 1, 5, 0, 0]
 
 
 def test_opposite_vectors_are_half_the_buckets_apart():
@@ -208,10 +214,73 @@ def test_sort_is_by_segment_bucket_and_position_padding_last(layout: str):
 
 def test_sort_does_not_overflow():
     # A composite key bucket · L + position would wrap around.
-    huge = torch.tensor([2**62, -(2**62), 2**63 - 1, 0, 2**62, -(2**63)])
-    assert sort_by_bucket(huge.view(1, 1, 1, 6)).flatten().tolist() == [5, 1, 3, 0, 4, 2]
+    huge = torch.tensor([2**62, -(2**62), 2**63 - 1, 0, 2**62, -(2**63)]).view(1, 1, 1, 6)
     segments = torch.tensor([[2**40, 2**40, 1, -(2**40), 1, -1]])
-    assert sort_by_bucket(huge.view(1, 1, 1, 6), segments).flatten().tolist() == [4, 2, 1, 0, 5, 3]
+    for sort in (sort_by_bucket, sort_by_torch):
+        assert sort(huge, None).flatten().tolist() == [5, 1, 3, 0, 4, 2]
+        assert sort(huge, segments).flatten().tolist() == [4, 2, 1, 0, 5, 3]
+
+
+def wide_integers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+    """Integers of every magnitude that the type holds, both signs, many of them twice."""
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(-(2**63), 2**63 - 1, shape, generator=generator)
+    shift = torch.randint(0, 64, shape, generator=generator)
+    low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    values = (bits >> shift).clamp(low, high).to(dtype)
+    values[..., 0], values[..., 1] = low, high
+    return values
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_native_sort_equals_that_of_torch(layout: str, dtype: torch.dtype):
+    # Histograms of the whole range, and digit by digit: one pass, and up to six over 64 bits.
+    for length in (1, 2, 63, 700, 20_000):
+        buckets = wide_integers(dtype, 2, 2, 3, length) if length > 1 else torch.ones(2, 2, 3, 1, dtype=dtype)
+        segments = segment_layout(layout, 2, length)
+        assert torch.equal(native_hashing.sort_by_bucket(buckets, segments), sort_by_torch(buckets, segments))
+        few = (buckets.long() % 37).to(dtype)
+        assert torch.equal(native_hashing.sort_by_bucket(few, segments), sort_by_torch(few, segments))
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64])
+def test_native_sort_by_any_segment_ids(dtype: torch.dtype):
+    buckets = torch.randint(0, 5, (3, 2, 2, 500), generator=torch.Generator().manual_seed(1))
+    segments = wide_integers(dtype, 3, 500)
+    for ids in (segments, segments.clamp_min(0), segments.clamp_max(-1), segments.bitwise_not()):
+        assert torch.equal(native_hashing.sort_by_bucket(buckets, ids), sort_by_torch(buckets, ids))
+        turned = buckets.transpose(2, 3).contiguous().transpose(2, 3)
+        assert torch.equal(native_hashing.sort_by_bucket(turned, ids), sort_by_torch(buckets, ids))
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("width", "n_buckets"),
+    [(1, 2), (3, 6), (8, (4, 2, 6)), (17, 64), (64, (16, 32)), (20, 1000), (136, (250, 258)), (1030, (2,) * 9)],
+)
+def test_native_hash_equals_that_of_torch(width: int, n_buckets, dtype: torch.dtype, instruction_set: str):
+    # Small integers: every sum is exact in any order, and ties between columns and between signs are many.
+    factors, generator = bucket_factors(n_buckets), torch.Generator().manual_seed(width)
+    for length in (1, 15, 16, 67):
+        x = torch.randint(-2, 3, (2, 3, length, width), generator=generator).to(dtype)
+        x[:, :, ::7] = 0.0
+        rotations = torch.randint(-1, 2, (3, width, 2, sum(factors) // 2), generator=generator).float()
+        expected = hash_by_slices(x, rotations, factors)
+        for given in (x, x.transpose(1, 2).contiguous().transpose(1, 2), x.mT.contiguous().mT):
+            assert torch.equal(native_hashing.hash_vectors(given, rotations, factors), expected)
+        assert torch.equal(native_hashing.hash_vectors(x, rotations.double(), factors), expected)
+
+
+@needs_native
+def test_native_hash_of_numbers_that_are_not_finite_is_a_bucket():
+    x = torch.full((1, 1, 20, 5), math.nan)
+    x[0, 0, 1::3], x[0, 0, 2::3] = math.inf, -math.inf
+    buckets = hash_vectors(x, random_rotations(5, n_hashes=2, n_buckets=(4, 6), n_heads=1), (4, 6))
+    assert buckets.ge(0).all() and buckets.lt(24).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])

@@ -17,7 +17,17 @@ from reformer.testing import (
     segment_layout,
 )
 
-from .helpers import refuses
+from .helpers import (
+    FAST,
+    IMPLEMENTATIONS,
+    IMPLS,
+    LOW_PRECISION,
+    assert_same,
+    assert_same_bytes,
+    fills,
+    in_dtype_of,
+    refuses,
+)
 
 REACHES = (
     {"chunk_len": 4},
@@ -38,7 +48,9 @@ def vectors(length: int, *, shared: bool, batch: int = 2, D: int = 4, E: int = 3
     return q, k, exact_normal(batch, 2, length, E, seed=seed + 2)
 
 
-def compare(q, k, v, dtype: torch.dtype, **options) -> None:
+def compare(q, k, v, impl: str, dtype: torch.dtype | None = None, **options) -> None:
+    """``impl`` against the definition, in ``dtype`` or the widest it takes."""
+
     def attention(impl: str):
         def function(q, v, k=None):
             return local_attention(q, k, v, return_lse=True, impl=impl, **options)
@@ -47,7 +59,8 @@ def compare(q, k, v, dtype: torch.dtype, **options) -> None:
 
     tensors = (q, v) if k is None else (q, v, k)
     _, lse = attention("reference")(*tensors)
-    assert_close_to_float64(attention("eager"), attention("reference"), tensors, dtype, lse=lse)
+    dtype = dtype or IMPLEMENTATIONS[impl]
+    assert_close_to_float64(attention(impl), attention("reference"), tensors, dtype, lse=lse)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -60,21 +73,21 @@ def test_every_implementation_equals_the_oracle(shared: bool, causal: bool, layo
         if n % 2:
             options["scale"] = 0.9
         out, lse = local_attention_oracle(q, k, v, **options)
-        for impl in ("reference", "eager"):
-            found = local_attention(q, k, v, return_lse=True, impl=impl, **options)
-            torch.testing.assert_close(found[0], out, rtol=1e-12, atol=1e-13)
-            torch.testing.assert_close(found[1], lse, rtol=1e-12, atol=1e-13)
+        for impl in IMPLS:
+            tensors = in_dtype_of(impl, q, k, v)
+            found = local_attention(*tensors, return_lse=True, impl=impl, **options)
+            assert_same(found[0], out)
+            assert_same(found[1], lse)
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("reach", REACHES, ids=str)
 @pytest.mark.parametrize("shared", [True, False])
-def test_gradients_equal_the_definition(shared: bool, reach: dict):
+def test_gradients_equal_the_definition(shared: bool, reach: dict, impl: str):
     for causal, layout, length in itertools.product((True, False), ("none", "left", "interleaved", "packed"), (1, 63)):
         q, k, v = vectors(length, shared=shared)
         dropout = {"dropout_p": 0.25, "dropout_seed": 6} if length == 63 and causal else {}
-        compare(
-            q, k, v, torch.float64, causal=causal, segment_ids=segment_layout(layout, 2, length), **reach, **dropout
-        )
+        compare(q, k, v, impl, causal=causal, segment_ids=segment_layout(layout, 2, length), **reach, **dropout)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -86,18 +99,18 @@ def test_chunks_longer_than_a_tile(shared: bool, monkeypatch: pytest.MonkeyPatch
         segments = segment_layout(layout, 2, 61)
         for causal in (True, False):
             reach = {"chunk_len": chunk_len, "n_chunks_after": after}
-            compare(q, k, v, torch.float64, causal=causal, segment_ids=segments, **reach)
-    compare(q, k, v, torch.float64, window=50, segment_ids=segments)
+            compare(q, k, v, "eager", causal=causal, segment_ids=segments, **reach)
+    compare(q, k, v, "eager", window=50, segment_ids=segments)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("impl", "dtype"), LOW_PRECISION)
 @pytest.mark.parametrize("shared", [True, False])
-def test_low_precision_is_as_exact_as_the_definition_in_it(shared: bool, dtype: torch.dtype):
+def test_low_precision_is_as_exact_as_the_definition_in_it(shared: bool, impl: str, dtype: torch.dtype):
     for causal, layout, reach in itertools.product(
         (True, False), ("none", "interleaved"), ({"chunk_len": 16}, {"window": 20})
     ):
         q, k, v = vectors(100, shared=shared, D=16, E=8)
-        compare(q, k, v, dtype, causal=causal, segment_ids=segment_layout(layout, 2, 100), **reach)
+        compare(q, k, v, impl, dtype, causal=causal, segment_ids=segment_layout(layout, 2, 100), **reach)
 
 
 @pytest.mark.parametrize("impl", ["eager", "reference"])
@@ -115,30 +128,31 @@ def test_gradients_are_those_of_finite_differences(shared: bool, impl: str):
         assert torch.autograd.gradcheck(function, leaves)
 
 
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("reach", [{"chunk_len": 8, "n_chunks_after": 1}, {"window": 6}], ids=str)
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_segment_has_the_outputs_it_has_alone(shared: bool, reach: dict):
+def test_a_segment_has_the_outputs_it_has_alone(shared: bool, reach: dict, impl: str):
     L = 60
-    q, k, v = vectors(L, shared=shared, batch=1)
+    q, k, v = in_dtype_of(impl, *vectors(L, shared=shared, batch=1))
     # Padding first, a segment of 19, one of 30 mixed with padding.
     ids = torch.full((1, L), -1)
     ids[0, 5:24] = 3
     ids[0, 24:54] = 1
     ids[0, 30] = ids[0, 41] = -2
     for causal in (True, False):
-        run = functools.partial(local_attention, causal=causal, return_lse=True, **reach)
+        run = functools.partial(local_attention, causal=causal, return_lse=True, impl=impl, **reach)
         packed = run(q, k, v, segment_ids=ids)
         for segment in (1, 3):
             own = ids[0] == segment
             alone = run(*(None if x is None else x[:, :, own] for x in (q, k, v)))
             for one, other in zip(packed, alone):
-                torch.testing.assert_close(one[:, :, own], other, rtol=1e-12, atol=1e-13)
+                assert_same(one[:, :, own], other)
         assert packed[0][:, :, ids[0] < 0].eq(0).all()
 
 
-@pytest.mark.parametrize("impl", ["eager", "reference"])
+@pytest.mark.parametrize("impl", IMPLS)
 def test_nothing_wraps_around(impl: str):
-    q, _, v = vectors(32, shared=True)
+    q, _, v = in_dtype_of(impl, *vectors(32, shared=True))
     for reach, first, last in (({"chunk_len": 8, "n_chunks_after": 1}, 8, 24), ({"window": 8}, 8, 24)):
         run = functools.partial(local_attention, k=None, causal=False, impl=impl, **reach)
         before = run(q=q, v=v)
@@ -149,10 +163,10 @@ def test_nothing_wraps_around(impl: str):
         assert not torch.equal(before[:, :, last:], after[:, :, last:])
 
 
-@pytest.mark.parametrize("impl", ["eager", "reference"])
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_later_token_changes_no_earlier_output(shared: bool, impl: str):
-    q, k, v = vectors(40, shared=shared)
+    q, k, v = in_dtype_of(impl, *vectors(40, shared=shared))
     for reach, position in itertools.product(({"chunk_len": 7}, {"window": 5}), (1, 22)):
         run = functools.partial(local_attention, impl=impl, **reach)
         changed = [None if x is None else torch.cat([x[:, :, :position], 2 - x[:, :, position:]], 2) for x in (q, k, v)]
@@ -161,22 +175,23 @@ def test_a_later_token_changes_no_earlier_output(shared: bool, impl: str):
         assert not torch.equal(before[:, :, position:], after[:, :, position:])
 
 
-@pytest.mark.parametrize("impl", ["eager", "reference"])
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("shared", [True, False])
 def test_dropout_mask_is_the_function_of_seed_and_coordinates(shared: bool, impl: str):
     L, p = 30, 0.35
-    q, k, _ = vectors(L, shared=shared)
-    unit = torch.eye(L, dtype=torch.float64).expand(2, 2, L, L)
+    q, k, _ = in_dtype_of(impl, *vectors(L, shared=shared))
+    unit = torch.eye(L, dtype=q.dtype).expand(2, 2, L, L)
     run = functools.partial(local_attention, q, k, unit, window=9, causal=False, impl=impl)
     seed = as_seed(12)
     rows = row_keys(seed, torch.arange(2)[:, None, None], torch.arange(2)[:, None], torch.arange(L))
     kept = keep(rows[..., None], column_keys(seed, torch.arange(L)), p)
-    torch.testing.assert_close(run(dropout_p=p, dropout_seed=12), run() * kept / (1 - p), rtol=1e-12, atol=1e-14)
+    assert_same(run(dropout_p=p, dropout_seed=12), run() * kept / (1 - p), atol=1e-14)
 
 
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("shared", [True, False])
-def test_what_padding_holds_does_not_matter_and_zeros_are_fine(shared: bool):
-    q, k, v = vectors(30, shared=shared)
+def test_what_padding_holds_does_not_matter_and_zeros_are_fine(shared: bool, impl: str):
+    q, k, v = in_dtype_of(impl, *vectors(30, shared=shared))
     ids = segment_layout("left", 2, 30)
     padding = (ids < 0)[:, None, :, None]
 
@@ -185,40 +200,35 @@ def test_what_padding_holds_does_not_matter_and_zeros_are_fine(shared: bool):
         tensors[0][:, :, 29 - zeros :] = 0.0
 
         def run(q, v, k=None):
-            return local_attention(q, k, v, chunk_len=8, segment_ids=ids)
+            return local_attention(q, k, v, chunk_len=8, segment_ids=ids, impl=impl)
 
         return outputs_and_gradients(run, *tensors)
 
     for zeros in (0, 4):
         expected = results(0.0, zeros)
         assert all(value.isfinite().all() for value in expected.values())
-        for fill in (-1e4, 1e150):
+        for fill in fills(q.dtype):
             found = results(fill, zeros)
             for name, value in expected.items():
                 assert torch.equal(found[name], value)
                 assert found[name].masked_select(padding).eq(0).all()
 
 
-def test_same_bytes_every_time():
-    q, k, v = (x.float() for x in vectors(500, shared=False, D=32, E=32))
-    threads = torch.get_num_threads()
-    results = []
-    for n in (threads, threads, 2):
-        torch.set_num_threads(n)
-        results.append(outputs_and_gradients(functools.partial(local_attention, chunk_len=64), q, k, v))
-    torch.set_num_threads(threads)
-    for name, value in results[0].items():
-        assert all(torch.equal(other[name], value) for other in results[1:])
+@pytest.mark.parametrize("impl", FAST)
+@pytest.mark.parametrize("reach", [{}, {"n_chunks_after": 1, "causal": False}], ids=["causal", "look-ahead"])
+def test_same_bytes_every_time(reach: dict, impl: str):
+    q, k, v = (x.float() for x in vectors(900, shared=False, D=32, E=32))
+    run = functools.partial(local_attention, chunk_len=64, return_lse=True, impl=impl, **reach)
+    assert_same_bytes(impl, lambda: outputs_and_gradients(run, q, k, v))
 
 
 def test_default_scale_and_self():
-    q, k, v = vectors(1, shared=False)
-    torch.testing.assert_close(
-        local_attention(q, k, v, window=1, return_lse=True)[1], (q * k).sum(-1) / math.sqrt(4), rtol=1e-12, atol=1e-12
-    )
-    torch.testing.assert_close(
-        local_attention(q, None, v, window=1, return_lse=True)[1], q.norm(dim=-1), rtol=1e-12, atol=1e-12
-    )
+    for impl in IMPLS:
+        q, k, v = in_dtype_of(impl, *vectors(1, shared=False))
+        _, separate = local_attention(q, k, v, window=1, return_lse=True, impl=impl)
+        assert_same(separate, (q * k).sum(-1) / math.sqrt(4), atol=1e-12)
+        _, shared = local_attention(q, None, v, window=1, return_lse=True, impl=impl)
+        assert_same(shared, q.norm(dim=-1), atol=1e-12)
 
 
 Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)

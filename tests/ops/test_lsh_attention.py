@@ -19,6 +19,8 @@ from reformer.testing import (
     outputs_and_gradients,
 )
 
+from .helpers import FAST, IMPLEMENTATIONS, IMPLS, LOW_PRECISION, assert_same
+
 CHUNK = 8
 
 
@@ -33,10 +35,12 @@ def attention(inputs: LSHInputs, impl: str, **options):
     return function
 
 
-def compare(inputs: LSHInputs, dtype: torch.dtype, **options) -> None:
+def compare(inputs: LSHInputs, impl: str, dtype: torch.dtype | None = None, **options) -> None:
+    """``impl`` against the definition, in ``dtype`` or the widest it takes."""
+    dtype = dtype or IMPLEMENTATIONS[impl]
     reference = attention(inputs, "reference", **options)
     _, lse = reference(inputs.qk.double(), inputs.v.double())
-    assert_close_to_float64(attention(inputs, "eager", **options), reference, (inputs.qk, inputs.v), dtype, lse=lse)
+    assert_close_to_float64(attention(inputs, impl, **options), reference, (inputs.qk, inputs.v), dtype, lse=lse)
 
 
 def options_of(pattern: str) -> list[dict]:
@@ -64,35 +68,37 @@ def test_every_implementation_equals_the_oracle(pattern: str, causal: bool, layo
             scale=0.7,
             **options,
         )
-        for impl in ("reference", "eager"):
-            found = attention(inputs, impl, pattern=pattern, causal=causal, scale=0.7, **options)(inputs.qk, inputs.v)
-            torch.testing.assert_close(found[0], out, rtol=1e-12, atol=1e-13)
-            torch.testing.assert_close(found[1], lse, rtol=1e-12, atol=1e-13)
+        for impl, dtype in IMPLEMENTATIONS.items():
+            function = attention(inputs, impl, pattern=pattern, causal=causal, scale=0.7, **options)
+            for found, expected in zip(function(inputs.qk.to(dtype), inputs.v.to(dtype)), (out, lse)):
+                assert_same(found, expected)
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("n_hashes", [1, 2, 5, 16])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_equals_the_definition_at_every_length(pattern: str, causal: bool, n_hashes: int):
+def test_equals_the_definition_at_every_length(pattern: str, causal: bool, n_hashes: int, impl: str):
     for length in (1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 63, 100):
         inputs = lsh_inputs(length=length, batch=2 if length < 63 else 1, n_hashes=n_hashes, n_buckets=6, seed=length)
-        compare(inputs, torch.float64, pattern=pattern, causal=causal, chunk_len=CHUNK)
+        compare(inputs, impl, pattern=pattern, causal=causal, chunk_len=CHUNK)
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_equals_the_definition_with_segments_and_dropout(pattern: str, causal: bool, layout: str):
+def test_equals_the_definition_with_segments_and_dropout(pattern: str, causal: bool, layout: str, impl: str):
     for length, n_hashes in ((1, 2), (63, 3), (CHUNK + 1, 5)):
         inputs = lsh_inputs(length=length, n_hashes=n_hashes, head_dim=4, value_dim=7, layout=layout, seed=length)
         dropout = {"dropout_p": 0.3, "dropout_seed": 17}
-        compare(inputs, torch.float64, pattern=pattern, causal=causal, chunk_len=CHUNK, scale=0.5, **dropout)
+        compare(inputs, impl, pattern=pattern, causal=causal, chunk_len=CHUNK, scale=0.5, **dropout)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("impl", "dtype"), LOW_PRECISION)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_low_precision_is_as_exact_as_the_definition_in_it(pattern: str, causal: bool, dtype: torch.dtype):
+def test_low_precision_is_as_exact_as_the_definition_in_it(pattern: str, causal: bool, impl: str, dtype: torch.dtype):
     for length, n_hashes, layout, dropout_p in (
         (63, 2, "none", 0.0),
         (100, 5, "left", 0.0),
@@ -102,31 +108,34 @@ def test_low_precision_is_as_exact_as_the_definition_in_it(pattern: str, causal:
         (1, 1, "none", 0.0),
     ):
         inputs = lsh_inputs(length=length, n_hashes=n_hashes, head_dim=16, value_dim=6, layout=layout, seed=length)
-        compare(inputs, dtype, pattern=pattern, causal=causal, chunk_len=CHUNK, dropout_p=dropout_p, dropout_seed=3)
+        dropout = {"dropout_p": dropout_p, "dropout_seed": 3}
+        compare(inputs, impl, dtype, pattern=pattern, causal=causal, chunk_len=CHUNK, **dropout)
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize(
     ("pattern", "options"), [(p, o) for p in PATTERNS for o in options_of(p)], ids=lambda x: str(x).replace(" ", "")
 )
-def test_reach_equals_the_definition(pattern: str, options: dict):
+def test_reach_equals_the_definition(pattern: str, options: dict, impl: str):
     for causal, layout in itertools.product((True, False), ("none", "interleaved")):
         inputs = lsh_inputs(length=61, n_hashes=3, n_buckets=3, layout=layout)
-        compare(inputs, torch.float64, pattern=pattern, causal=causal, **options)
+        compare(inputs, impl, pattern=pattern, causal=causal, **options)
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("window", [None, 1, 9, 40, 41])
-def test_a_bucket_longer_than_many_tiles(window: int | None):
+def test_a_bucket_longer_than_many_tiles(window: int | None, impl: str):
     # Walked strip by strip: the whole bucket, or a window beyond one strip, over several strips of 4 tiles.
     inputs = lsh_inputs(length=150, heads=1, n_hashes=2, n_buckets=2, layout="packed")
     for causal in (True, False):
-        compare(inputs, torch.float64, pattern="bucket", window=window, causal=causal, chunk_len=5)
+        compare(inputs, impl, pattern="bucket", window=window, causal=causal, chunk_len=5)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_slabs_of_one_tile(pattern: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(tile._SLAB_ELEMENTS, "cpu", 1)
     inputs = lsh_inputs(length=30, n_hashes=2, layout="left")
-    compare(inputs, torch.float64, pattern=pattern, chunk_len=CHUNK, dropout_p=0.2, dropout_seed=0)
+    compare(inputs, "eager", pattern=pattern, chunk_len=CHUNK, dropout_p=0.2, dropout_seed=0)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -140,7 +149,7 @@ def test_chunks_longer_than_a_tile(pattern: str, monkeypatch: pytest.MonkeyPatch
         inputs = lsh_inputs(length=61, n_hashes=2, n_buckets=3, layout=layout)
         reach = {"n_chunks_before": before, "n_chunks_after": after}
         for causal in (True, False):
-            compare(inputs, torch.float64, pattern=pattern, causal=causal, chunk_len=chunk_len, **reach)
+            compare(inputs, "eager", pattern=pattern, causal=causal, chunk_len=chunk_len, **reach)
 
 
 @pytest.mark.parametrize("impl", ["eager", "reference"])
@@ -165,20 +174,23 @@ def test_gradients_are_those_of_finite_differences(pattern: str, impl: str):
 def test_either_output_alone_can_be_differentiated(pattern: str, only: str):
     inputs = lsh_inputs(length=20, layout="right")
     gradients = {}
-    for impl in ("eager", "reference"):
-        qk, v = (x.clone().requires_grad_() for x in (inputs.qk, inputs.v))
+    for impl, dtype in IMPLEMENTATIONS.items():
+        qk, v = (x.to(dtype, copy=True).requires_grad_() for x in (inputs.qk, inputs.v))
         out, lse = attention(inputs, impl, pattern=pattern, chunk_len=4)(qk, v)
         loss = out.square().sum() if only == "out" else torch.where(lse.isfinite(), lse, 0.0).square().sum()
         gradients[impl] = torch.autograd.grad(loss, [qk, v], allow_unused=True, materialize_grads=True)
         assert gradients[impl][0].abs().sum() > 0
-    for eager, reference in zip(*gradients.values()):
-        torch.testing.assert_close(eager, reference, rtol=1e-10, atol=1e-12)
+    for impl in FAST:
+        for found, expected in zip(gradients[impl], gradients["reference"]):
+            assert_same(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("impl", ["eager", "reference"])
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_zero_vectors_give_finite_results(pattern: str, dtype: torch.dtype, impl: str):
+    if impl == "native" and dtype == torch.float64:
+        pytest.skip("the C++ kernels take no float64")
     inputs = lsh_inputs(length=30, layout="left", dtype=dtype)
     inputs.qk[:, :, ::3] = 0.0
     inputs.qk[0, 0] = 0.0
@@ -186,13 +198,13 @@ def test_zero_vectors_give_finite_results(pattern: str, dtype: torch.dtype, impl
     real = (inputs.segment_ids >= 0)[:, None].expand_as(results["out1"])
     assert results.pop("out1")[real].isfinite().all()
     assert all(value.isfinite().all() for value in results.values())
-    if dtype == torch.float64:
-        compare(inputs, dtype, pattern=pattern, chunk_len=CHUNK)
+    if impl != "reference" and dtype == IMPLEMENTATIONS[impl]:
+        compare(inputs, impl, pattern=pattern, chunk_len=CHUNK)
 
 
 def test_one_token_attends_to_itself():
-    qk, v = exact_normal(1, 2, 1, 4), exact_normal(1, 2, 1, 3, seed=1)
-    for pattern, impl in itertools.product(PATTERNS, ("eager", "reference")):
+    for pattern, (impl, dtype) in itertools.product(PATTERNS, IMPLEMENTATIONS.items()):
+        qk, v = exact_normal(1, 2, 1, 4, dtype=dtype), exact_normal(1, 2, 1, 3, seed=1, dtype=dtype)
         buckets = torch.zeros(1, 2, 3, 1, dtype=torch.int64)
         out, lse = lsh_attention(
             qk, v, buckets, chunk_len=4, pattern=pattern, n_chunks_before=1, return_lse=True, impl=impl
@@ -200,7 +212,7 @@ def test_one_token_attends_to_itself():
         torch.testing.assert_close(out, v)
         # "trax": 3 rounds of one chunk; the token meets itself in its own and in the chunk before, in every round.
         seen = 6.0 if pattern == "trax" else 1.0
-        expected = qk.square().sum(-1).sqrt() + torch.tensor(seen, dtype=torch.float64).log()
+        expected = qk.square().sum(-1).sqrt() + torch.tensor(seen, dtype=dtype).log()
         torch.testing.assert_close(lse, expected)
 
 
@@ -227,18 +239,17 @@ def test_becomes_full_shared_qk_attention(how: str, pattern: str, causal: bool):
     expected_out, expected_lse = naive_shared_qk(qk, v, causal, 0.6)
     full = full_attention(qk, None, v, causal=causal, scale=0.6)
     torch.testing.assert_close(full, expected_out, rtol=1e-11, atol=1e-12)
-    for impl in ("eager", "reference"):
-        out, lse = lsh_attention(
-            qk, v, buckets, chunk_len=chunk_len, pattern=pattern, causal=causal, scale=0.6, return_lse=True, impl=impl
-        )
-        torch.testing.assert_close(out, expected_out, rtol=1e-11, atol=1e-12)
-        torch.testing.assert_close(lse, expected_lse, rtol=1e-11, atol=1e-12)
+    for impl, dtype in IMPLEMENTATIONS.items():
+        options = {"chunk_len": chunk_len, "pattern": pattern, "causal": causal, "scale": 0.6, "return_lse": True}
+        out, lse = lsh_attention(qk.to(dtype), v.to(dtype), buckets, impl=impl, **options)
+        assert_same(out, expected_out, rtol=1e-11, atol=1e-12)
+        assert_same(lse, expected_lse, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("pattern", ["paper", "bucket"])
-@pytest.mark.parametrize("impl", ["eager", "reference"])
+@pytest.mark.parametrize("impl", IMPLS)
 def test_a_pair_counts_once_in_however_many_rounds(pattern: str, impl: str):
-    inputs = lsh_inputs(length=30, n_hashes=1)
+    inputs = lsh_inputs(length=30, n_hashes=1, dtype=IMPLEMENTATIONS[impl])
     repeated = LSHInputs(
         qk=inputs.qk, v=inputs.v, buckets=inputs.buckets.expand(-1, -1, 4, -1).contiguous(), segment_ids=None
     )
@@ -247,37 +258,58 @@ def test_a_pair_counts_once_in_however_many_rounds(pattern: str, impl: str):
         for x in (inputs, repeated)
     )
     for name, value in once.items():
-        torch.testing.assert_close(often[name], value, rtol=1e-11, atol=1e-12)
+        assert_same(often[name], value, rtol=1e-11, atol=1e-12)
 
 
-def test_trax_counts_a_pair_as_often_as_it_is_seen():
-    inputs = lsh_inputs(length=16, n_hashes=1)
+@pytest.mark.parametrize("impl", IMPLS)
+def test_trax_counts_a_pair_as_often_as_it_is_seen(impl: str):
+    inputs = lsh_inputs(length=16, n_hashes=1, dtype=IMPLEMENTATIONS[impl])
     twice = inputs.buckets.expand(-1, -1, 2, -1).contiguous()
-    options = {"chunk_len": 16, "pattern": "trax", "n_chunks_before": 0, "return_lse": True}
+    options = {"chunk_len": 16, "pattern": "trax", "n_chunks_before": 0, "return_lse": True, "impl": impl}
     (out, lse), (out_twice, lse_twice) = (
         lsh_attention(inputs.qk, inputs.v, buckets, **options) for buckets in (inputs.buckets, twice)
     )
-    torch.testing.assert_close(out_twice, out)
-    torch.testing.assert_close(lse_twice, lse + torch.tensor(2.0, dtype=torch.float64).log())
+    assert_same(out_twice, out)
+    assert_same(lse_twice, lse + torch.tensor(2.0, dtype=lse.dtype).log())
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_order_given_or_not_and_integer_types_of_buckets(pattern: str):
-    inputs = lsh_inputs(length=33, layout="interleaved")
-    run = functools.partial(lsh_attention, inputs.qk, inputs.v, chunk_len=CHUNK, pattern=pattern)
+def test_order_given_or_not_and_integer_types_of_buckets(pattern: str, impl: str):
+    inputs = lsh_inputs(length=33, layout="interleaved", dtype=IMPLEMENTATIONS[impl])
+    run = functools.partial(lsh_attention, inputs.qk, inputs.v, chunk_len=CHUNK, pattern=pattern, impl=impl)
     expected = run(inputs.buckets, segment_ids=inputs.segment_ids)
     order = sort_by_bucket(inputs.buckets, inputs.segment_ids)
     assert torch.equal(run(inputs.buckets, segment_ids=inputs.segment_ids, order=order), expected)
+    assert torch.equal(run(inputs.buckets, segment_ids=inputs.segment_ids, order=order.int()), expected)
     for dtype in (torch.int8, torch.int16, torch.int32):
         narrow = run(inputs.buckets.to(dtype), segment_ids=inputs.segment_ids.to(dtype))
         assert torch.equal(narrow, expected)
 
 
+@pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_strided_inputs(pattern: str):
-    inputs = lsh_inputs(length=33)
-    qk, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (inputs.qk, inputs.v))
-    assert not qk.is_contiguous()
-    strided = outputs_and_gradients(attention(inputs, "eager", pattern=pattern, chunk_len=CHUNK), qk, v)
-    plain = outputs_and_gradients(attention(inputs, "eager", pattern=pattern, chunk_len=CHUNK), inputs.qk, inputs.v)
-    assert all(torch.equal(strided[name], plain[name]) for name in plain)
+def test_strided_inputs(pattern: str, impl: str):
+    inputs = lsh_inputs(length=33, dtype=IMPLEMENTATIONS[impl])
+    plain = outputs_and_gradients(attention(inputs, impl, pattern=pattern, chunk_len=CHUNK), inputs.qk, inputs.v)
+    for axes in ((1, 2), (2, 3), (0, 1)):
+        qk, v = (x.transpose(*axes).contiguous().transpose(*axes) for x in (inputs.qk, inputs.v))
+        assert not qk.is_contiguous()
+        strided = outputs_and_gradients(attention(inputs, impl, pattern=pattern, chunk_len=CHUNK), qk, v)
+        for name, value in plain.items():
+            assert torch.equal(strided[name], value), (axes, name)
+
+
+@pytest.mark.parametrize("impl", FAST)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_expanded_inputs_and_gradients(pattern: str, impl: str):
+    # The gradient of a sum is one number seen everywhere, and one head's queries may serve all heads.
+    inputs = lsh_inputs(length=33, dtype=IMPLEMENTATIONS[impl])
+    run = functools.partial(lsh_attention, buckets=inputs.buckets, chunk_len=CHUNK, pattern=pattern, impl=impl)
+    qk, v = (x[:, :1].expand(-1, 2, -1, -1) for x in (inputs.qk, inputs.v))
+    results = []
+    for tensors in ((qk, v), (qk.contiguous(), v.contiguous())):
+        leaves = [x.detach().requires_grad_() for x in tensors]
+        results.append((run(*leaves), *torch.autograd.grad(run(*leaves).sum(), leaves)))
+    for found, expected in zip(*results):
+        assert torch.equal(found, expected)

@@ -75,6 +75,9 @@ def test_the_check_of_offsets_can_fail(offset: str, found: int, tmp_path: Path):
     assert done.stdout.strip() == str(found), done.stdout + done.stderr[-2000:]
 
 
-def test_importing_the_ops_does_not_import_triton():
-    done = run("-c", "import sys, reformer.ops, reformer.ops.triton; assert 'triton' not in sys.modules")
+def test_importing_the_ops_does_not_load_the_kernels():
+    # torch's own compiler may import triton; what must wait for a first use is ours.
+    done = run(
+        "-c", "import sys, reformer.ops, reformer.ops.triton; assert 'reformer.ops.triton.forward' not in sys.modules"
+    )
     assert done.returncode == 0, done.stderr

@@ -45,7 +45,7 @@ _HALF = {
         16: Blocks(64, 64, 4, 2),
         32: Blocks(64, 64, 4, 2),
         64: Blocks(32, 64, 4, 2),
-        128: Blocks(32, 64, 4, 2),
+        128: Blocks(32, 32, 4, 2),
         256: Blocks(32, 64, 8, 1),
     },
     "key_gradient_kernel": {
@@ -58,14 +58,19 @@ _HALF = {
 }
 # What differs in "trax", whose keys lie in all rounds: finding them takes registers.
 _HALF_TRAX = {
-    "forward_kernel": {width: Blocks(64, 32, 4, 2) for width in (16, 32, 64)} | {128: Blocks(32, 32, 4, 2)},
+    "forward_kernel": {
+        16: Blocks(64, 32, 4, 2),
+        32: Blocks(64, 32, 4, 2),
+        64: Blocks(64, 32, 4, 1),
+        128: Blocks(32, 32, 4, 2),
+    },
     "query_gradient_kernel": {width: Blocks(64, 32, 4, 2) for width in (16, 32, 64)},
     "key_gradient_kernel": {32: Blocks(32, 32, 4, 2)},
 }
 # float32, in full precision and so without tensor cores:
 _FLOAT32 = {
     "forward_kernel": {
-        16: Blocks(32, 32, 8, 1),
+        16: Blocks(64, 32, 8, 1),
         32: Blocks(32, 32, 8, 1),
         64: Blocks(32, 32, 8, 1),
         128: Blocks(16, 16, 8, 1),

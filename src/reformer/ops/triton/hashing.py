@@ -52,18 +52,16 @@ def hash_kernel(
         at_lowest = tl.zeros((BLOCK_M,), tl.int32)
         for first in range(0, half, BLOCK_C):
             column = first + tl.arange(0, BLOCK_C)
-            exists = (column < half)[None, :]
-            matrix = tl.load(rotations + column[None, :], mask=exists & (d < D)[:, None], other=0.0)
-            rotated = dot(vectors, matrix, None, PRECISION)
+            exists = (column < half)[None, :] & (d < D)[:, None]
+            # A column that is not there gives 0, which never wins: some column that is has a value or its negative >= 0.
+            rotated = dot(vectors, tl.load(rotations + column[None, :], mask=exists, other=0.0), None, PRECISION)
             # Columns only grow, so a later block must be strictly better: ties go to the lower index.
-            best = tl.where(exists, rotated, float("-inf"))
-            value = tl.max(best, 1)
-            at = tl.min(tl.where(best == value[:, None], column[None, :], _NOWHERE), 1)
+            value = tl.max(rotated, 1)
+            at = tl.min(tl.where(rotated == value[:, None], column[None, :], _NOWHERE), 1)
             at_highest = tl.where(value > highest, at, at_highest)
             highest = tl.maximum(highest, value)
-            worst = tl.where(exists, rotated, float("inf"))
-            value = tl.min(worst, 1)
-            at = tl.min(tl.where(worst == value[:, None], column[None, :], _NOWHERE), 1)
+            value = tl.min(rotated, 1)
+            at = tl.min(tl.where(rotated == value[:, None], column[None, :], _NOWHERE), 1)
             at_lowest = tl.where(value < lowest, at, at_lowest)
             lowest = tl.minimum(lowest, value)
         # Between the halves of [xR ; -xR] the first one wins a tie.

@@ -1,6 +1,6 @@
 """Breaks the numerical core on purpose, one line at a time, and asks whether the tests notice.
 
-    python tests/mutations.py            all of them (about five minutes)
+    python tests/mutations.py            all of them (about ten minutes)
     python tests/mutations.py gradient   those whose name holds the word
 
 Each mutation is made in a copy of src/reformer; the working tree is never touched. Exit status 1 if one is not caught, or
@@ -33,6 +33,8 @@ PROPERTIES = "tests/ops/test_lsh_properties.py"
 LOCAL = "tests/ops/test_local_attention.py"
 FULL = "tests/ops/test_full_attention.py"
 HASHING = "tests/ops/test_hashing.py"
+TRITON = "tests/ops/test_triton.py"
+TRITON_HASHING = "tests/ops/test_triton_hashing.py"
 MODEL = "tests/models/test_language_model.py"
 REVERSIBLE = "tests/models/test_reversible.py"
 
@@ -250,8 +252,8 @@ MUTATIONS = (
     Mutation(
         "dropout: hidden units by slice, not by position",
         "ops/chunking.py",
-        "active = active.mul_(_mask(active, dropout_p, dropout_seed, part.start))",
-        "active = active.mul_(_mask(active, dropout_p, dropout_seed, 0))",
+        "active = active * _mask(active, dropout_p, dropout_seed, part.start)",
+        "active = active * _mask(active, dropout_p, dropout_seed, 0)",
         "tests/ops/test_chunking.py::test_dropout_does_not_depend_on_the_slices",
     ),
     Mutation(
@@ -315,7 +317,7 @@ MUTATIONS = (
     Mutation(
         "chunking: gradient of the last slice's weights only",
         "ops/chunking.py",
-        "dw_in += d_hidden.t() @ x_part",
+        "_add_product(dw_in, d_hidden, x_part)",
         "dw_in = d_hidden.t() @ x_part",
         "tests/ops/test_chunking.py::test_equals_the_plain_formula",
     ),
@@ -375,6 +377,186 @@ MUTATIONS = (
         "order = torch.sort(buckets, dim=-1, stable=True).indices",
         "order = torch.sort(buckets.flip(-1), dim=-1, stable=True).indices.mul(-1).add(buckets.shape[-1] - 1)",
         f"{HASHING}::test_sort_is_by_segment_bucket_and_position_padding_last",
+    ),
+    # Triton kernels (in Triton's interpreter where there is no GPU): masks and counting once
+    Mutation(
+        "triton mask: interval one place longer",
+        "ops/triton/tiles.py",
+        "(place < query_end[:, None])",
+        "(place <= query_end[:, None])",
+        f"{TRITON}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "triton mask: bidirectional sees itself",
+        "ops/triton/tiles.py",
+        "elif WRAP or (EXCLUDE_SELF and not CAUSAL):",
+        "elif WRAP:",
+        f"{TRITON}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "triton mask: trax goes across segments",
+        "ops/triton/tiles.py",
+        "    if WRAP and SEGMENTS:",
+        "    if False:",
+        f"{TRITON}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "triton mask: trax does not wrap",
+        "ops/triton/tiles.py",
+        "tokens_at(order_n, slot % total, total)",
+        "tokens_at(order_n, slot, total)",
+        f"{TRITON}::test_reach_equals_the_definition",
+    ),
+    Mutation(
+        "triton mask: segments compared in 32 bits",
+        "ops/triton/tiles.py",
+        "key_segment = tl.load(segments_b + key)[None, :]",
+        "key_segment = tl.load(segments_b + key).to(tl.int32)[None, :]",
+        f"{TRITON}::test_segments_whose_ids_differ_beyond_32_bits",
+    ),
+    Mutation(
+        "triton count once: a pair counts in every round",
+        "ops/triton/tiles.py",
+        "for _ in range(0, r):",
+        "for _ in range(0, 0):",
+        f"{TRITON}::test_a_pair_counts_once_in_however_many_rounds",
+    ),
+    Mutation(
+        "triton count once: only the first round is remembered",
+        "ops/triton/tiles.py",
+        "            rank_n += L\n",
+        "",
+        f"{TRITON}::test_equals_the_definition_at_every_length",
+    ),
+    # Merging tiles and rounds
+    Mutation(
+        "triton merge: values of earlier tiles not scaled down",
+        "ops/triton/forward.py",
+        "acc * shrink[:, None]",
+        "acc",
+        f"{TRITON}::test_windows_and_buckets_of_many_tiles",
+    ),
+    Mutation(
+        "triton merge: the first rounds forgotten",
+        "ops/triton/forward.py",
+        "resume = after_first(real, r)",
+        "resume = after_first(real, 0)",
+        f"{TRITON}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "triton self: trax counts itself once",
+        "ops/triton/forward.py",
+        "itself += tl.log2(tl.where(nobody, seen_self, 1.0)) * LN2",
+        "itself += 0.0",
+        f"{TRITON}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "triton padding: what it holds reaches dq",
+        "ops/triton/backward.py",
+        "key_inverse = tl.load(inverse + key, mask=key_real, other=0.0)",
+        "key_inverse = tl.load(inverse + key)",
+        f"{TRITON}::test_what_padding_holds_does_not_matter",
+    ),
+    Mutation(
+        "triton dropout: mask does not know the head",
+        "ops/triton/tiles.py",
+        "_combine(_combine(seed, n // n_heads), n % n_heads)",
+        "_combine(_combine(seed, n // n_heads), n * 0)",
+        f"{TRITON}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "triton dropout: every slab is the first",
+        "ops/triton/launch.py",
+        "        rows.start,\n",
+        "        0,\n",
+        f"{TRITON}::test_tiles_of_other_sizes_and_slabs_of_one_row",
+    ),
+    # Gradients of the Triton kernels, term by term
+    Mutation(
+        "triton gradient: delta without the gradient of lse",
+        "ops/triton/launch.py",
+        "delta = row_dots(do, out) - dlse",
+        "delta = row_dots(do, out)",
+        f"{TRITON}::test_either_output_alone_can_be_differentiated",
+    ),
+    Mutation(
+        "triton gradient: values by undropped weights",
+        "ops/triton/backward.py",
+        "        dropped = p * mask\n",
+        "",
+        f"{TRITON}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "triton gradient: scale once too few in dk",
+        "ops/triton/backward.py",
+        "    acc_k *= scale\n",
+        "",
+        f"{TRITON}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "triton gradient: keys not projected off their own direction",
+        "ops/triton/backward.py",
+        "acc_k = (acc_k - unit * tl.sum(unit * acc_k, 1)[:, None]) * key_inverse[:, None]",
+        "acc_k = acc_k * key_inverse[:, None]",
+        f"{TRITON}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "triton gradient: the last query tile that sees a key is left out",
+        "ops/triton/plan.py",
+        "last = torch.searchsorted(start, edges, out_int32=True)",
+        "last = torch.searchsorted(start, edges - 32, out_int32=True)",
+        f"{TRITON}::test_windows_and_buckets_of_many_tiles",
+    ),
+    Mutation(
+        # Its twin for dk has no effect, as in the eager one.
+        "triton gradient: lse does not reach a lone token's query",
+        "ops/triton/backward.py",
+        "acc += load_rows(k, query, by_itself, D, BLOCK_D).to(tl.float32) * ds_self[:, None]",
+        "pass",
+        f"{TRITON}::test_either_output_alone_can_be_differentiated",
+    ),
+    Mutation(
+        "triton gradient: float16 divides by a tiny norm first",
+        "ops/triton/backward.py",
+        "if k_rows.dtype == tl.float16:",
+        "if False:",
+        f"{TRITON}::test_zero_and_tiny_vectors_give_finite_results",
+    ),
+    # The fused hash
+    Mutation(
+        "triton hashing: ties go to the negative half",
+        "ops/triton/hashing.py",
+        "tl.where(highest >= -lowest,",
+        "tl.where(highest > -lowest,",
+        f"{TRITON_HASHING}::test_ties_go_to_the_lower_index",
+    ),
+    Mutation(
+        "triton hashing: a later block wins a tie",
+        "ops/triton/hashing.py",
+        "tl.where(value > highest, at, at_highest)",
+        "tl.where(value >= highest, at, at_highest)",
+        f"{TRITON_HASHING}::test_equals_the_plain_hash_ties_included",
+    ),
+    Mutation(
+        "triton hashing: a negative column is a positive one",
+        "ops/triton/hashing.py",
+        "at_lowest + half",
+        "at_lowest",
+        f"{TRITON_HASHING}::test_equals_the_plain_hash_ties_included",
+    ),
+    Mutation(
+        "triton hashing: factors all with stride 1",
+        "ops/triton/hashing.py",
+        "stride * factor",
+        "stride",
+        f"{TRITON_HASHING}::test_equals_the_plain_hash_ties_included",
+    ),
+    Mutation(
+        "triton hashing: all heads turn alike",
+        "ops/triton/hashing.py",
+        "(n % n_heads).to(tl.int64)",
+        "(n * 0).to(tl.int64)",
+        f"{TRITON_HASHING}::test_equals_the_plain_hash_ties_included",
     ),
     # Causal shift and positions
     Mutation(

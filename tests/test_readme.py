@@ -41,7 +41,9 @@ def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch, capsys):
     assert issubclass(UsageError, ValueError)
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/algorithm.md", "docs/log.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/algorithm.md", "docs/benchmarks.md", "docs/log.md"]
+)
 def test_links_and_named_files_exist(document):
     text = (ROOT / document).read_text()
     folder = (ROOT / document).parent

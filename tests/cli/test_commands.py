@@ -7,10 +7,12 @@ import sys
 import time
 
 import pytest
+import torch
 from tests.training.runs import TINY_FLAGS, write_text
 
 from reformer.cli.generate_command import stream_utf8
 from reformer.cli.main import main
+from reformer.ops import choose_implementation
 from reformer.training.recipes import RECIPES, recipe
 
 
@@ -214,7 +216,7 @@ def test_env_reports_the_machine(capsys):
     assert code == 0
     report = json.loads(out)
     assert report["software"]["torch"]
-    assert report["lsh_attention"]["cpu"].startswith("eager")
+    assert report["lsh_attention"]["cpu"].startswith(choose_implementation("auto", torch.device("cpu")).name)
 
 
 def test_data_prints_splits_and_checksums(tmp_path, capsys):

@@ -1,4 +1,6 @@
+import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,44 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def triton_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Triton kernels, on a GPU or in Triton's interpreter, writing into memory that held NaN."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("Triton is not installed")
+    if not torch.cuda.is_available():
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        _interpret_faster(monkeypatch)
+    for name in ("empty", "empty_like"):
+        monkeypatch.setattr(torch, name, _poisoned(getattr(torch, name)))
+
+
+def _poisoned(allocate: Any) -> Any:
+    def allocate_poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
+        x = allocate(*args, **kwargs)
+        return x.fill_(float("nan") if x.is_floating_point() else 77)
+
+    return allocate_poisoned
+
+
+def _interpret_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The interpreter prepares Triton's modules anew for every call of a helper function, around what it prepared before.
+    # A launch has prepared triton.language already; the functions of Triton's own library need theirs once.
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    prepared: set[int] = set()
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        names = self.fn.__globals__
+        if id(names) not in prepared and any(value is tl.core for value in names.values()):
+            interpreter._patch_lang(self.fn)
+            prepared.add(id(names))
+        return self.rewrite()(*args, **kwargs)
+
+    monkeypatch.setattr(interpreter.InterpretedFunction, "__call__", call)
 
 
 @pytest.fixture(params=library.instruction_sets() or ["none"])

@@ -118,14 +118,15 @@ def test_the_hidden_layer_is_never_whole():
     from reformer.ops.chunking import _feed_forward_backward_op, _feed_forward_op
 
     whole = length * hidden * 8
-    forward = largest_tensor(_feed_forward_op._init_fn, *tensors, None, "relu", chunk_len, 0.0)
+    forward = largest_tensor(_feed_forward_op._init_fn, *tensors, None, "relu", chunk_len, 0.0, False)
     x, w_in, b_in, w_out, _ = tensors
     backward = largest_tensor(
-        _feed_forward_backward_op._init_fn, torch.ones_like(x), x, w_in, b_in, w_out, None, "relu", chunk_len, 0.0
-    )
+        _feed_forward_backward_op._init_fn, torch.ones_like(x), x, w_in, b_in, w_out, None, torch.empty(0), "relu",
+        chunk_len, 0.0,
+    )  # fmt: skip
     assert max(forward, backward) <= x.numel() * 8 < whole / 10
     # The measure can fail: in one slice the hidden layer is whole.
-    assert largest_tensor(_feed_forward_op._init_fn, *tensors, None, "relu", length, 0.0) >= whole
+    assert largest_tensor(_feed_forward_op._init_fn, *tensors, None, "relu", length, 0.0, False) >= whole
 
 
 X, W_IN, B_IN, W_OUT, B_OUT = (torch.zeros(s) for s in ((2, 8, 4), (6, 4), (6,), (4, 6), (4,)))

@@ -66,9 +66,12 @@ def arguments() -> dict[str, list[tuple]]:
         for segments, factors in ((None, []), (INPUTS.segment_ids, []), (None, [4, 2]))
     ]
     weights = (normal(12, 4, grad=True), normal(12, grad=True), normal(3, 6, grad=True), normal(3, grad=True))
-    calls["feed_forward"] = [(normal(2, L, 4, grad=True), *weights, SEED, "swiglu", 4, 0.1)]
+    calls["feed_forward"] = [
+        (normal(2, L, 4, grad=True), *weights, SEED, "swiglu", 4, 0.1, keep) for keep in (True, False)
+    ]
     calls["feed_forward_backward"] = [
-        (ones(2, L, 3), normal(2, L, 4), normal(12, 4), normal(12), normal(3, 6), SEED, "swiglu", 4, 0.1)
+        (ones(2, L, 3), normal(2, L, 4), normal(12, 4), normal(12), normal(3, 6), SEED, kept, "swiglu", 4, 0.1)
+        for kept in (normal(2, L, 12), normal(0))
     ]
     targets = torch.arange(2 * L).view(2, L) % 6
     head = (normal(6, 4, grad=True), normal(6, grad=True))

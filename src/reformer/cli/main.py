@@ -12,6 +12,7 @@ COMMANDS = {
     "generate": "continue a prompt with a trained run",
     "data": "prepare a corpus: enwik8, or any file or folder",
     "demo": "train, evaluate and sample in one go (what `make demo` runs)",
+    "bench": "time and memory beside other Reformers and full attention",
     "env": "the machine and the versions, as a run's card records them",
 }
 USAGE_ERROR = 2

@@ -47,6 +47,11 @@ def column_keys(seed: Tensor, j: Tensor) -> Tensor:
     return _combine(_combine(fold(seed).to(j.device), _COLUMN), j)
 
 
+def seed_keys(seed: Tensor) -> Tensor:
+    """int32 [2]: what ``row_keys`` and ``column_keys`` of the seed begin with, for kernels that go on from there."""
+    return torch.stack([fold(seed), _combine(fold(seed), _COLUMN)])
+
+
 def keep(rows: Tensor, columns: Tensor, dropout_p: float) -> Tensor:
     """True with probability 1 - dropout_p for every (row, column); ``rows`` and ``columns`` broadcast."""
     bits = _mix(rows + columns)

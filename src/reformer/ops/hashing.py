@@ -6,6 +6,7 @@ factorised, b = b1·b2·..: one small hash per factor, combined as h1 + b1·h2 +
 B batch, H heads, R hash rounds, L length, D head size.
 """
 
+import importlib
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from reformer.ops import native
 from reformer.ops.checks import require_at_least, require_float, require_integer, require_shape
+from reformer.ops.implementations import obstacle
 from reformer.ops.native import hashing as native_hashing
 
 Buckets = int | Sequence[int]
@@ -89,6 +91,8 @@ def hash_vectors(x: Tensor, rotations: Tensor, n_buckets: Buckets) -> Tensor:
 
 @torch.library.custom_op("reformer::hash_vectors", mutates_args=())
 def _hash_vectors(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    if obstacle("triton", x.device, x.dtype, x.shape[-1]) is None:
+        return importlib.import_module("reformer.ops.triton.hashing").hash_vectors_triton(x, rotations, factors)
     if native.obstacle(x.device, x.dtype, x.shape[-1]) is None:
         return native_hashing.hash_vectors(x, rotations, factors)
     return hash_by_slices(x, rotations, factors)

@@ -54,7 +54,8 @@ def unit_keys_wide(q_NLD: Tensor) -> tuple[Tensor, Tensor]:
 
 def like(x_NLE: Tensor, given: Tensor) -> Tensor:
     """x in the shape, dtype and memory layout of ``given`` [B, H, L, E]."""
-    return torch.empty_like(given).copy_(x_NLE.view(given.shape))
+    result, x = torch.empty_like(given), x_NLE.view(given.shape)
+    return x if (x.dtype, x.stride()) == (result.dtype, result.stride()) else result.copy_(x)
 
 
 def gather_rows(x_NLD: Tensor, rows: Tensor) -> Tensor:

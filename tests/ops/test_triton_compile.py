@@ -1,0 +1,83 @@
+"""Every Triton kernel compiles for every supported GPU, without spills, within its shared memory, with wide offsets.
+
+No GPU is needed to compile. In a process of its own, for Triton's interpreter must be off.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
+    pytest.mark.timeout(1200),
+]
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("capability", ["80", "90", "100"])
+def test_no_spills_and_no_narrow_offsets(capability: str):
+    done = run(str(ROOT / "benchmarks" / "kernel_resources.py"), "--quick", capability)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "44 kernels, 0 unfit" in done.stdout
+
+
+_NARROW = """
+import sys
+sys.path.insert(0, "benchmarks")
+import triton
+import triton.language as tl
+from kernel_resources import narrow_offsets
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+source = sys.argv[1]
+path = sys.argv[2]
+open(path, "w").write(
+    "import triton\\nimport triton.language as tl\\n@triton.jit\\ndef kernel(x, n, L):\\n    tl.store(x + " + source + ", 1.0)\\n"
+)
+sys.path.insert(0, path.rsplit("/", 1)[0])
+import kernel
+compiled = triton.compile(
+    ASTSource(fn=kernel.kernel, signature={"x": "*fp32", "n": "i32", "L": "i32"}), target=GPUTarget("cuda", 90, 32)
+)
+print(len(narrow_offsets(compiled.asm["ttir"])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("offset", "found"),
+    [
+        ("n * L", 1),
+        ("(n * L).to(tl.int64)", 1),
+        ("(n * L + 5).to(tl.int64)", 1),
+        ("n.to(tl.int64) * L", 0),
+        ("n.to(tl.int64) * L + L", 0),
+        ("n", 0),
+    ],
+)
+def test_the_check_of_offsets_can_fail(offset: str, found: int, tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _NARROW, offset, str(tmp_path / "kernel.py")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
+    )
+    assert done.stdout.strip() == str(found), done.stdout + done.stderr[-2000:]
+
+
+def test_importing_the_ops_does_not_load_the_kernels():
+    # torch's own compiler may import triton; what must wait for a first use is ours.
+    done = run(
+        "-c", "import sys, reformer.ops, reformer.ops.triton; assert 'reformer.ops.triton.forward' not in sys.modules"
+    )
+    assert done.returncode == 0, done.stderr

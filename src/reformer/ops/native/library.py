@@ -179,6 +179,11 @@ def _load() -> Any:
     path = next((p for n in _FILE_NAMES if (p := _installed(n, folder)) is not None), None)
     if path is None:
         return "they were not built when reformer-torch was installed (no C++ compiler then); install one and reinstall"
+    return open_library(path)
+
+
+def open_library(path: Path) -> Any:
+    """The library in the file ``path``, or why it cannot be used."""
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:

@@ -112,9 +112,9 @@ def attention_forward(
     plan: Plan, q: Tensor, k: Tensor | None, v: Tensor, options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(out as v, lse [B, H, L], alone [B, H, L] bool); ``k=None``: keys are the unit vectors of q."""
+    out = torch.empty_like(v)
     q, v = _last_axis_contiguous(q), _last_axis_contiguous(v)
     k = None if k is None else _last_axis_contiguous(k)
-    out = torch.empty_like(v)
     # The kernels' running sum; the output itself where it can hold it.
     total = out if out.dtype == torch.float32 and out.stride(-1) == 1 else torch.empty(v.shape)
     rows = q.shape[:3]

@@ -142,12 +142,12 @@ def attention_backward(
     """(dq, dk, dv) as q, k and v; dk is None, and dq holds the gradient of the keys too, for ``k=None``."""
     grads = tuple(None if x is None else torch.zeros_like(x, dtype=torch.float32) for x in (q, k, v))
     grads = tuple(None if g is None else g if g.stride(-1) == 1 else g.contiguous() for g in grads)
-    tensors = [_last_axis_contiguous(x) for x in (q, v, grad_out, out)]
+    tensors = [_last_axis_contiguous(x) for x in (q, v, grad_out.to(q.dtype), out)]
     keys = None if k is None else _last_axis_contiguous(k)
     lse, alone, grad_lse = lse.contiguous(), alone.contiguous(), grad_lse.float().contiguous()
     state = torch.empty(*q.shape[:3], 4)
     struct = _attention(tensors[0], keys, tensors[1], options, state)
-    struct.grad_out, struct.out = library.rows(tensors[2].to(q.dtype)), library.rows(tensors[3])
+    struct.grad_out, struct.out = library.rows(tensors[2]), library.rows(tensors[3])
     struct.lse, struct.alone = lse.data_ptr(), alone.data_ptr()
     struct.grad_lse = grad_lse.data_ptr()
     for name, grad in zip(("dq", "dk", "dv"), grads):

@@ -35,9 +35,13 @@ TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 _ATTENTION = (forward.forward_kernel, backward.query_gradient_kernel, backward.key_gradient_kernel)
 _SHARED_QK = {"SHARED": True, "EXCLUDE_SELF": True, "WRAP": False, "SEGMENTS": False}
+# Triton makes a constant of an integer that is 1: a single token, head, round and chunk.
+_ONES = {name: 1 for name in ("L", "places", "n_heads", "n_rounds", "chunk")}
 _VARIANTS = {
     "intervals": _SHARED_QK,
     "trax": {**_SHARED_QK, "WRAP": True, "SEGMENTS": True},
+    "ones": {**_SHARED_QK, **_ONES},
+    "ones in trax": {**_SHARED_QK, "WRAP": True, "SEGMENTS": True, **_ONES},
     "local": {**_SHARED_QK, "SHARED": False, "EXCLUDE_SELF": False},
 }
 _OFTEN = ({"CAUSAL": False, "DROPOUT": True}, {"CAUSAL": True, "DROPOUT": False})
@@ -92,10 +96,12 @@ def cases(capabilities: list[int], quick: bool) -> Iterator[Case]:
 def _attention_cases(capability: int, dtype: torch.dtype, width: int, quick: bool) -> Iterator[Case]:
     for kernel in _ATTENTION:
         for variant, constants in _VARIANTS.items():
+            if variant.startswith("ones") and (width, dtype) != (64, torch.bfloat16):
+                continue
             if quick and variant != "intervals" and (width, dtype) != (64, torch.bfloat16):
                 continue
             for options in _OFTEN[:1] if quick else _OFTEN:
-                blocks = blocks_for(kernel.__name__, width, dtype, wrap=variant == "trax")
+                blocks = blocks_for(kernel.__name__, width, dtype, wrap=constants["WRAP"])
                 chosen = {**constants, **options, "BLOCK_N": blocks.n, "PRECISION": precision(dtype), "STEP": STEP}
                 yield Case(kernel, variant, width, dtype, capability, blocks, chosen)
 
@@ -107,7 +113,7 @@ def measure(case: Case) -> Resources:
     sizes |= {name: padded_width(width) for name in ("BLOCK_D", "BLOCK_E", "BLOCK_W")}
     names = case.kernel.arg_names
     constants = {name: value for name, value in {**sizes, **case.constants}.items() if name in names}
-    signature = {p.name: "constexpr" if p.is_constexpr else _type(p.name, case.dtype) for p in case.kernel.params}
+    signature = {name: "constexpr" if name in constants else _type(name, case.dtype) for name in names}
     aligned = {(n,): [["tt.divisibility", 16]] for n, name in enumerate(names) if signature[name].startswith("*")}
     compiled = triton.compile(
         ASTSource(fn=case.kernel, signature=signature, constexprs=constants, attrs=aligned),

@@ -61,10 +61,10 @@ _HALF_TRAX = {
     "forward_kernel": {
         16: Blocks(64, 32, 4, 2),
         32: Blocks(64, 32, 4, 2),
-        64: Blocks(64, 32, 4, 1),
+        64: Blocks(32, 32, 4, 2),
         128: Blocks(32, 32, 4, 2),
     },
-    "query_gradient_kernel": {width: Blocks(64, 32, 4, 2) for width in (16, 32, 64)},
+    "query_gradient_kernel": {16: Blocks(64, 32, 4, 2), 32: Blocks(64, 32, 4, 2), 64: Blocks(32, 32, 4, 2)},
     "key_gradient_kernel": {32: Blocks(32, 32, 4, 2)},
 }
 # float32, in full precision and so without tensor cores:

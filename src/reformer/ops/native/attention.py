@@ -193,10 +193,9 @@ def _last_axis_contiguous(x: Tensor) -> Tensor:
 
 
 def _as(grad: Tensor, like: Tensor) -> Tensor:
-    result = torch.empty_like(like)
-    if result.dtype == grad.dtype and result.stride() == grad.stride():
+    if like.dtype == grad.dtype and torch.empty_like(like, device="meta").stride() == grad.stride():
         return grad
-    return result.copy_(grad)
+    return torch.empty_like(like).copy_(grad)
 
 
 def _integers(x: Tensor | None) -> Tensor | None:

@@ -1,5 +1,9 @@
+import ctypes
 import importlib.util
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,8 +59,30 @@ def _interpret_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter.InterpretedFunction, "__call__", call)
 
 
-@pytest.fixture(params=library.instruction_sets() or ["none"])
+# Registers of 16 numbers are not everywhere; the compiler makes the same source into pairs of smaller ones.
+_WIDEST = "16 lanes"
+
+
+@pytest.fixture(params=[*library.instruction_sets(), _WIDEST])
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each set of instructions that the C++ kernels have and this processor runs; the test's calls use it."""
-    monkeypatch.setattr(library, "chosen_instruction_set", lambda: library.instruction_sets()[request.param])
+    if request.param == _WIDEST:
+        wide = request.getfixturevalue("library_of_16_lanes")
+        monkeypatch.setattr(library, "_load", lambda: wide)
+    else:
+        monkeypatch.setattr(library, "chosen_instruction_set", lambda: library.instruction_sets()[request.param])
     return request.param
+
+
+@pytest.fixture(scope="session")
+def library_of_16_lanes(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The kernels as they are for AVX-512, built for this processor."""
+    csrc, compiler = Path(__file__).parents[2] / "csrc", shutil.which("c++")
+    if "avx512" in library.instruction_sets() or compiler is None or not csrc.exists():
+        pytest.skip("runs on this processor anyway, or there is no compiler")
+    path = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    processor = ["-mavx2", "-mfma"] if "avx2" in library.instruction_sets() else []
+    flags = ["-std=c++17", "-O1", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi", "-fPIC"]
+    lanes = ["-DREFORMER_ISA=generic", "-DREFORMER_LANES=16", *processor]
+    subprocess.run([compiler, *flags, *lanes, "-shared", "-pthread", *csrc.glob("*.cpp"), "-o", path], check=True)
+    return library.open_library(path)

@@ -1,5 +1,8 @@
 """Memory is linear in the length and does not multiply with the rounds (invariant 4, design "Implementations")."""
 
+from collections.abc import Callable
+from types import ModuleType
+
 import pytest
 import torch
 
@@ -7,9 +10,12 @@ from reformer.ops import PATTERNS, hashing, random_rotations, sort_by_bucket
 from reformer.ops.hashing import _hash_vectors
 from reformer.ops.local_attention import eager as local_eager
 from reformer.ops.lsh_attention import eager as lsh_eager
+from reformer.ops.lsh_attention import native as lsh_native
 from reformer.ops.lsh_attention.reference import lsh_attention_reference
 from reformer.ops.tiled_attention import tile
-from reformer.testing import exact_normal, largest_tensor, lsh_inputs
+from reformer.testing import all_tensors, exact_normal, largest_tensor, lsh_inputs
+
+from .helpers import needs_native
 
 WIDTH, CHUNK, BYTES = 16, 16, 4
 
@@ -20,20 +26,27 @@ def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tile._SLAB_ELEMENTS, "cpu", 2**11)
 
 
-def lsh_largest(length: int, pattern: str, n_hashes: int) -> tuple[int, int]:
-    """Bytes of the largest tensor of the eager forward and backward pass."""
+def lsh_memory(
+    measure: Callable[..., int], module: ModuleType, length: int, pattern: str, n_hashes: int, width: int = WIDTH
+) -> tuple[int, int]:
+    """What ``measure`` says of the forward and of the backward pass of an implementation."""
     # As many buckets as chunks, as for hashed vectors.
     inputs = lsh_inputs(
-        batch=1, heads=1, length=length, head_dim=WIDTH, value_dim=WIDTH, n_hashes=n_hashes,
+        batch=1, heads=1, length=length, head_dim=width, value_dim=width, n_hashes=n_hashes,
         n_buckets=length // CHUNK, dtype=torch.float32,
     )  # fmt: skip
     tensors = (inputs.qk, inputs.v, inputs.buckets, sort_by_bucket(inputs.buckets), None, None)
     options = {"scale": 1.0, "dropout_p": 0.0, "chunk_len": CHUNK, "pattern": pattern, "causal": True, "window": None}
     options |= {"n_chunks_before": 1, "n_chunks_after": 0}
-    outputs = lsh_eager.forward(*tensors, **options)
-    forward = largest_tensor(lsh_eager.forward, *tensors, **options)
+    outputs = module.forward(*tensors, **options)
+    forward = measure(module.forward, *tensors, **options)
     grads = torch.ones_like(outputs[0]), torch.ones_like(outputs[1])
-    return forward, largest_tensor(lsh_eager.backward, *grads, *tensors, *outputs, **options)
+    return forward, measure(module.backward, *grads, *tensors, *outputs, **options)
+
+
+def lsh_largest(length: int, pattern: str, n_hashes: int) -> tuple[int, int]:
+    """Bytes of the largest tensor of the eager forward and backward pass."""
+    return lsh_memory(largest_tensor, lsh_eager, length, pattern, n_hashes)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -53,6 +66,26 @@ def test_lsh_attention_copies_no_vectors_per_round(pattern: str):
     length, n_hashes = 512, 8
     # Only the integers of the order grow with the rounds: a vector a token and round would be 8 times the bytes.
     assert max(lsh_largest(length, pattern, n_hashes)) <= max(length * WIDTH * BYTES * 2, length * n_hashes * 8)
+
+
+@needs_native
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_native_makes_little_beside_outputs_and_gradients(pattern: str):
+    # The scratch memory of a thread, some 300 kB, is not torch's and does not depend on the length.
+    length, n_hashes, width = 2048, 8, 64
+    vectors = length * width * BYTES
+    forward, backward = lsh_memory(all_tensors, lsh_native, length, pattern, n_hashes, width)
+    assert forward - vectors <= vectors
+    assert backward - 2 * vectors <= vectors
+    doubled = lsh_memory(all_tensors, lsh_native, 2 * length, pattern, n_hashes, width)
+    assert doubled[0] <= 2.01 * forward and doubled[1] <= 2.01 * backward
+
+
+def test_the_measure_sees_all_that_was_made():
+    x = torch.zeros(1000)
+    # Two tensors of 4000 bytes, one freed before the other is made, and their sums; the argument and its views are none.
+    assert all_tensors(lambda x: [(x + n).sum() for n in range(2)], x) == 2 * (4000 + 4)
+    assert all_tensors(lambda x: x[1:].view(-1).mul_(2), x) == 0
 
 
 def test_the_measure_sees_a_square():

@@ -13,6 +13,7 @@ from reformer.ops import (
     hash_vectors,
     local_attention,
     lsh_attention,
+    native,
     places_in_segments,
     random_rotations,
     reversible_sequence,
@@ -59,6 +60,7 @@ def arguments() -> dict[str, list[tuple]]:
             local.append((*leaves, *given[3:], *options))
             outputs = torch.ops.reformer.local_attention(*given, *options)
             local_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *given, *outputs, *options))
+    calls["lsh_attention"] += _native_calls(order)
     calls["hash_vectors"] = [(normal(2, 2, L, 4), normal(2, 4, 3, 5), [6, 4])]
     calls["sort_by_bucket"] = [(INPUTS.buckets, None), (INPUTS.buckets.int(), INPUTS.segment_ids)]
     calls["seeded_buckets"] = [
@@ -78,6 +80,18 @@ def arguments() -> dict[str, list[tuple]]:
     calls["cross_entropy"] = [(normal(2, L, 4, grad=True), *head, targets, 4, 3, 0.1)]
     calls["cross_entropy_backward"] = [(ones(2, L), normal(2, L, 4), *(x.detach() for x in head), targets, 4, 3, 0.1)]
     return calls
+
+
+def _native_calls(order: torch.Tensor) -> list[tuple]:
+    if native.missing() is not None:
+        return []
+    options = (4, "paper", True, None, 1, 0, 1.0, 0.0, "native")
+    # Results lie in memory as the inputs do, whichever axis is the contiguous one.
+    layouts = (normal(2, 2, L, 8), normal(2, 2, 5, L).mT), (normal(2, 2, 8, L).mT, normal(2, L, 2, 5).transpose(1, 2))
+    return [
+        (*(x.detach().requires_grad_() for x in tensors), INPUTS.buckets, order, INPUTS.segment_ids, None, *options)
+        for tensors in layouts
+    ]
 
 
 ARGUMENTS = arguments()

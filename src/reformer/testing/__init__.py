@@ -6,7 +6,7 @@ from reformer.testing.error_budget import (
     outputs_and_gradients,
 )
 from reformer.testing.inputs import LAYOUTS, LSHInputs, exact_normal, lsh_inputs, segment_layout
-from reformer.testing.memory import largest_tensor, saved_tensors
+from reformer.testing.memory import all_tensors, largest_tensor, saved_tensors
 from reformer.testing.oracle import (
     local_attention_oracle,
     lsh_attention_oracle,
@@ -17,6 +17,7 @@ from reformer.testing.oracle import (
 __all__ = [
     "LAYOUTS",
     "LSHInputs",
+    "all_tensors",
     "assert_close_to_float64",
     "assert_within_budget",
     "exact_normal",

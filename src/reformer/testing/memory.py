@@ -21,7 +21,7 @@ class _Storages(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
+            if isinstance(leaf, Tensor) and not leaf.is_meta:
                 # The storage, not the shape: an expanded view takes no memory.
                 storage = leaf.untyped_storage()
                 self.bytes[storage.data_ptr()] = max(self.bytes.get(storage.data_ptr(), 0), storage.nbytes())

@@ -1,10 +1,10 @@
 """Breaks the numerical core on purpose, one line at a time, and asks whether the tests notice.
 
-    python tests/mutations.py            all of them (about ten minutes)
+    python tests/mutations.py            all of them (about fifteen minutes)
     python tests/mutations.py gradient   those whose name holds the word
 
-Each mutation is made in a copy of src/reformer; the working tree is never touched. Exit status 1 if one is not caught, or
-if its old text no longer occurs exactly once.
+Each mutation is made in a copy of src/reformer, or of csrc, from which that copy's library is then built; the working tree
+is never touched. Exit status 1 if one is not caught, or if its old text no longer occurs exactly once.
 """
 
 import shutil
@@ -15,11 +15,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from native_build import build
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Mutation(NamedTuple):
-    """``old`` occurs once in ``file`` (below src/reformer); with ``new`` in its place the selected tests must fail."""
+    """``old`` occurs once in ``file``; with ``new`` in its place the selected tests must fail.
+
+    ``file`` is below src/reformer, or "csrc/..".
+    """
 
     name: str
     file: str
@@ -33,6 +38,8 @@ PROPERTIES = "tests/ops/test_lsh_properties.py"
 LOCAL = "tests/ops/test_local_attention.py"
 FULL = "tests/ops/test_full_attention.py"
 HASHING = "tests/ops/test_hashing.py"
+NATIVE = "tests/ops/test_native.py"
+ENGINE = "tests/ops/test_native_engine.py"
 TRITON = "tests/ops/test_triton.py"
 TRITON_HASHING = "tests/ops/test_triton_hashing.py"
 MODEL = "tests/models/test_language_model.py"
@@ -601,6 +608,270 @@ MUTATIONS = (
         "q = rotate(q)",
         f"{MODEL}::test_padding_on_either_side_is_inert",
     ),
+    # The C++ kernels: who sees whom
+    Mutation(
+        "native mask: chunk edge one place late",
+        "csrc/plan.cpp",
+        "low = std::max(low, base + (chunk - request.chunks_before) * request.chunk_len);",
+        "low = std::max(low, base + (chunk - request.chunks_before) * request.chunk_len + 1);",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "native mask: window one place wider",
+        "csrc/plan.cpp",
+        "high = std::min(high, place + request.window + 1);",
+        "high = std::min(high, place + request.window + 2);",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "native mask: causal sees itself",
+        "csrc/plan.cpp",
+        "request.exclude_self ? place : place + 1",
+        "place + 1",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "native mask: bidirectional sees itself",
+        "csrc/tile.h",
+        "if (a_.exclude_self && !a_.causal) {",
+        "if (false) {",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "native mask: buckets do not separate",
+        "csrc/plan.cpp",
+        "segment(last) == its_segment && bucket(last) == its_bucket",
+        "segment(last) == its_segment && bucket(last) >= its_bucket",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "native mask: trax goes across segments",
+        "csrc/tile.h",
+        "sees[v] &= splat(key_segment_[j]) == segments;",
+        "sees[v] &= splat(key_segment_[j]) >= segments - segments;",
+        f"{PROPERTIES}::test_a_segment_does_not_see_another",
+    ),
+    Mutation(
+        "native mask: trax does not wrap",
+        "csrc/tile.h",
+        "around = ((place % total) + total) % total;",
+        "around = std::clamp<int64_t>(place, 0, total - 1);",
+        f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "native mask: a bad order is taken",
+        "csrc/plan.cpp",
+        "if (places[3 * R * order[place]] != place) return {0, 0, false};",
+        "",
+        f"{NATIVE}::test_an_order_that_is_none_is_refused",
+    ),
+    Mutation(
+        "native count once: only the first round is remembered",
+        "csrc/tile.h",
+        "for (int32_t earlier = 0; earlier < round_; ++earlier) {",
+        "for (int32_t earlier = 0; earlier < std::min(round_, 1); ++earlier) {",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    # The C++ kernels: softmax
+    Mutation(
+        "native merge: values of earlier tiles not scaled down",
+        "csrc/forward.h",
+        "store(rescale + v * W, factor);",
+        "store(rescale + v * W, splat(1.0f));",
+        f"{NATIVE}::test_a_running_maximum_that_grows_from_tile_to_tile",
+    ),
+    Mutation(
+        "native merge: total of earlier tiles forgotten",
+        "csrc/forward.h",
+        "store(sum, load(sum) * load(rescale + v * W) + total[v]);",
+        "store(sum, total[v]);",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "native merge: the last key tile is left out",
+        "csrc/forward.h",
+        "first < tile.reach.end;",
+        "first == tile.reach.begin ? first < tile.reach.end : first + tile.capacity < tile.reach.end;",
+        f"{NATIVE}::test_runs_of_many_key_tiles",
+    ),
+    Mutation(
+        "native merge: what is not a number counts as nothing",
+        "csrc/vector.h",
+        "return x > splat(-87.3f) ? power : keep_if(x != x, x);",
+        "return x > splat(-87.3f) ? power : vf{};",
+        f"{NATIVE}::test_what_is_not_finite_is_not_hidden",
+    ),
+    Mutation(
+        "native self: trax counts itself once",
+        "csrc/forward.h",
+        "a.lse[at] = plan.wrap ? logit + std::log(static_cast<float>(times_seen(plan, n, token))) : logit;",
+        "a.lse[at] = logit;",
+        f"{LSH}::test_one_token_attends_to_itself",
+    ),
+    Mutation(
+        "native dropout: mask does not know the head",
+        "csrc/random.h",
+        "static_cast<uint32_t>(b)), static_cast<uint32_t>(h))",
+        "static_cast<uint32_t>(b)), static_cast<uint32_t>(h - h))",
+        f"{PROPERTIES}::test_dropout_mask_is_the_function_of_seed_and_coordinates",
+    ),
+    # The C++ kernels: gradients, term by term
+    Mutation(
+        "native gradient: values by undropped weights",
+        "csrc/backward.h",
+        "weight = keep_if(keeps[v], p * a.drop_factor);",
+        "weight = p;",
+        f"{LSH}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "native gradient: weights by undropped values",
+        "csrc/backward.h",
+        "dp = keep_if(keeps[v], dp * a.drop_factor);",
+        "",
+        f"{LSH}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "native gradient: no delta",
+        "csrc/backward.h",
+        "p * (dp - delta[v])",
+        "p * dp",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "native gradient: delta without the gradient of lse",
+        "csrc/backward.h",
+        "sums[i / W][i % W] - a.grad_lse[n * a.length + block + i]",
+        "sums[i / W][i % W]",
+        f"{LSH}::test_either_output_alone_can_be_differentiated",
+    ),
+    Mutation(
+        "native gradient: scale once too few",
+        "csrc/backward.h",
+        "add_row(g.q + i * tile.D, a.scale,",
+        "add_row(g.q + i * tile.D, 1.0f,",
+        f"{LSH}::test_equals_the_definition_with_segments_and_dropout",
+    ),
+    Mutation(
+        "native gradient: none of the queries",
+        "csrc/backward.h",
+        "add_row(g.q + i * tile.D, a.scale,",
+        "add_row(g.q + i * tile.D, 0.0f,",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "native gradient: none of shared keys",
+        "csrc/backward.h",
+        "combine_rows<false>(g.logits + at, tile.q + query * D, D, own.end - own.begin, kOnes, g.k + first * D);",
+        "",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "native gradient: none of separate keys",
+        "csrc/backward.h",
+        "add_row(g.k + j * tile.D, 1.0f,",
+        "add_row(g.k + j * tile.D, 0.0f,",
+        f"{LOCAL}::test_gradients_equal_the_definition",
+    ),
+    Mutation(
+        "native gradient: values of the last key tile only",
+        "csrc/backward.h",
+        "add_row(g.v + j * tile.E, 1.0f,",
+        "add_row(g.v + j * tile.E, tile.reach.end > tile.first_key + tile.keys ? 0.0f : 1.0f,",
+        f"{NATIVE}::test_runs_of_many_key_tiles",
+    ),
+    Mutation(
+        "native gradient: keys not projected off their own direction",
+        "csrc/backward.h",
+        "to[d] += (grad[d] - unit[d] * along) * inverse;",
+        "to[d] += (grad[d] - unit[d] * along * 0.0f) * inverse;",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    Mutation(
+        "native gradient: zero vectors divide by zero",
+        "csrc/backward.h",
+        "return squared == 0.0f ? 0.0f : 1.0f / std::sqrt(squared);",
+        "return 1.0f / std::sqrt(squared);",
+        f"{LSH}::test_zero_vectors_give_finite_results",
+    ),
+    Mutation(
+        "native gradient: of lse does not reach a lone token's query",
+        "csrc/backward.h",
+        "add_row(k, ds, a.key_width, float_row(a.dq, b, h, t));",
+        "",
+        f"{LSH}::test_equals_the_definition_at_every_length",
+    ),
+    # The C++ kernels: threads and interrupts
+    Mutation(
+        "native threads: neighbouring spans at a time",
+        "csrc/attention.cpp",
+        "colours = count == 1 ? 1 : 1 + (plan.reach_back > 0) + (plan.reach_ahead > 0);",
+        "colours = 1;",
+        f"{NATIVE}::test_same_bytes_over_many_spans",
+    ),
+    Mutation(
+        "native threads: look-ahead has no colour",
+        "csrc/attention.cpp",
+        "1 + (plan.reach_back > 0) + (plan.reach_ahead > 0)",
+        "1 + (plan.reach_back > 0)",
+        f"{NATIVE}::test_same_bytes_of_local_attention_over_many_spans",
+    ),
+    Mutation(
+        "native threads: a span shorter than the reach",
+        "csrc/attention.cpp",
+        "std::max(plan.reach_back, plan.reach_ahead)",
+        "int64_t{0}",
+        f"{NATIVE}::test_same_bytes_over_many_spans",
+    ),
+    Mutation(
+        "native interrupt: asked for between spans only",
+        "csrc/attention.cpp",
+        "if (thread == 0) interrupt.ask();",
+        "",
+        f"{ENGINE}::test_ctrl_c_stops_a_call_and_the_process_goes_on",
+    ),
+    # The C++ kernels: hashing and sorting
+    Mutation(
+        "native hashing: ties go to the negative half",
+        "csrc/hash.h",
+        "highest[v] >= -lowest[v]",
+        "highest[v] > -lowest[v]",
+        f"{HASHING}::test_ties_go_to_the_lower_index",
+    ),
+    Mutation(
+        "native hashing: ties go to the later column",
+        "csrc/hash.h",
+        "at_lowest[v] = product < lowest[v] ? column : at_lowest[v];",
+        "at_lowest[v] = product <= lowest[v] ? column : at_lowest[v];",
+        f"{HASHING}::test_native_hash_equals_that_of_torch",
+    ),
+    Mutation(
+        "native hashing: columns counted from their tile's first",
+        "csrc/hash.h",
+        "const vi column = splat(static_cast<int32_t>(first + c));",
+        "const vi column = splat(static_cast<int32_t>(c));",
+        f"{HASHING}::test_native_hash_equals_that_of_torch",
+    ),
+    Mutation(
+        "native sort: digits with a gap between them",
+        "csrc/plan.cpp",
+        "shift += kDigitBits)",
+        "shift += kDigitBits + 1)",
+        f"{HASHING}::test_native_sort_equals_that_of_torch",
+    ),
+    Mutation(
+        "native sort: padding sorted first",
+        "csrc/plan.cpp",
+        "segments[token] < 0 ? int64_t{highest} + 1 :",
+        "segments[token] < 0 ? int64_t{-1} :",
+        f"{HASHING}::test_sort_is_by_segment_bucket_and_position_padding_last",
+    ),
+    Mutation(
+        "native sort: the bucket is forgotten",
+        "csrc/plan.cpp",
+        "const int32_t token = from == nullptr ? static_cast<int32_t>(place) : from[place];",
+        "const int32_t token = static_cast<int32_t>(place);",
+        f"{HASHING}::test_sort_is_by_segment_bucket_and_position_padding_last",
+    ),
 )
 
 # The editable install puts its own finder before sys.path, so it is taken out before anything is imported.
@@ -623,11 +894,17 @@ def run(mutation: Mutation | None, selection: str) -> tuple[int, str]:
             ROOT / "src" / "reformer", Path(folder, "reformer"), ignore=shutil.ignore_patterns("__pycache__")
         )
         if mutation is not None:
-            path = Path(folder, "reformer", mutation.file)
+            is_native = mutation.file.startswith("csrc/")
+            if is_native:
+                shutil.copytree(ROOT / "csrc", Path(folder, "csrc"))
+            path = Path(folder) / ("" if is_native else "reformer") / mutation.file
             text = path.read_text()
             if text.count(mutation.old) != 1:
                 return -1, f"the old text occurs {text.count(mutation.old)} times in {mutation.file}"
             path.write_text(text.replace(mutation.old, mutation.new))
+            if is_native:
+                # The package looks for its library beside itself first.
+                build(path.parent, Path(folder, "reformer/ops/native/libreformer_native.so"), lanes=8)
         command = [sys.executable, "-c", _BOOTSTRAP, folder, selection]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
         return done.returncode, done.stdout + done.stderr

@@ -1,7 +1,5 @@
 import ctypes
 import importlib.util
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from native_build import build, compiler
 from reformer.ops.native import library
 
 
@@ -77,12 +76,9 @@ def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="session")
 def library_of_16_lanes(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The kernels as they are for AVX-512, built for this processor."""
-    csrc, compiler = Path(__file__).parents[2] / "csrc", shutil.which("c++")
-    if "avx512" in library.instruction_sets() or compiler is None or not csrc.exists():
+    csrc = Path(__file__).parents[2] / "csrc"
+    if "avx512" in library.instruction_sets() or compiler() is None or not csrc.exists():
         pytest.skip("runs on this processor anyway, or there is no compiler")
     path = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    processor = ["-mavx2", "-mfma"] if "avx2" in library.instruction_sets() else []
-    flags = ["-std=c++17", "-O1", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi", "-fPIC"]
-    lanes = ["-DREFORMER_ISA=generic", "-DREFORMER_LANES=16", *processor]
-    subprocess.run([compiler, *flags, *lanes, "-shared", "-pthread", *csrc.glob("*.cpp"), "-o", path], check=True)
+    build(csrc, path, lanes=16)
     return library.open_library(path)

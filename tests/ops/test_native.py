@@ -75,9 +75,9 @@ def test_a_running_maximum_that_grows_from_tile_to_tile():
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_same_bytes_over_many_spans(pattern: str, instruction_set: str):
-    # Spans of 256 places or the reach; of those of one colour several threads have one each.
+    # Spans of 256 places or the reach, here that of a bucket of some 600; threads take one each of those of one colour.
     inputs = lsh_inputs(
-        batch=1, length=3000, head_dim=16, value_dim=16, n_hashes=3, n_buckets=60, layout="left", dtype=torch.float32
+        batch=1, length=3000, head_dim=16, value_dim=16, n_hashes=3, n_buckets=4, layout="packed", dtype=torch.float32
     )  # fmt: skip
     options = {"n_chunks_after": 0 if pattern == "bucket" else 1, "dropout_p": 0.1, "dropout_seed": 4}
     for causal in (True, False):
@@ -88,13 +88,14 @@ def test_same_bytes_over_many_spans(pattern: str, instruction_set: str):
         assert_same_bytes("native", lambda run=run: outputs_and_gradients(run, inputs.qk, inputs.v))
 
 
+@pytest.mark.parametrize("reach", [{"chunk_len": 70, "n_chunks_after": 1}, {"window": 300}], ids=str)
 @pytest.mark.parametrize("shared", [True, False])
-def test_same_bytes_of_local_attention_over_many_spans(shared: bool):
+def test_same_bytes_of_local_attention_over_many_spans(shared: bool, reach: dict):
     tensors = [x.float() for x in vectors(3000, shared=shared, D=16, E=16) if x is not None]
 
     def run(q, *rest):
         k, v = (None, *rest) if shared else rest
-        return local_attention(q, k, v, chunk_len=70, n_chunks_after=1, causal=False, return_lse=True, impl="native")
+        return local_attention(q, k, v, causal=False, return_lse=True, impl="native", **reach)
 
     assert_same_bytes("native", lambda: outputs_and_gradients(run, *tensors))
 

@@ -121,8 +121,8 @@ MUTATIONS = (
     Mutation(
         "merge: lse of the later part forgotten",
         "ops/tiled_attention/forward.py",
-        "return (out_a * weight_a).addcmul_(out_b, weight_b), lse",
-        "return (out_a * weight_a).addcmul_(out_b, weight_b), lse_a",
+        "return out.div_(total.masked_fill(total == 0.0, 1.0)[..., None]), shift + total.log()",
+        "return out.div_(total.masked_fill(total == 0.0, 1.0)[..., None]), lse_a",
         f"{LSH}::test_every_implementation_equals_the_oracle",
     ),
     Mutation(
@@ -216,9 +216,9 @@ MUTATIONS = (
     Mutation(
         "segments: padding sorted first",
         "ops/hashing.py",
-        "segments = segments.masked_fill(segments < 0, torch.iinfo(torch.int64).max)",
-        "pass",
-        f"{PROPERTIES}::test_padding_is_inert",
+        "return order.gather(-1, ((place + n_padding) % order.shape[-1]).expand_as(order))",
+        "return order",
+        f"{HASHING}::test_sort_is_by_segment_bucket_and_position_padding_last",
     ),
     Mutation(
         "segments: padding sees padding",

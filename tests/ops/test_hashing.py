@@ -1,5 +1,6 @@
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -200,12 +201,13 @@ def sorted_by_python(buckets: list[int], segments: list[int]) -> list[int]:
     return [i for *_, i in sorted((s < 0, max(s, -1), b, i) for i, (b, s) in enumerate(zip(buckets, segments)))]
 
 
+@pytest.mark.parametrize("sort", [sort_by_bucket, sort_by_torch])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_sort_is_by_segment_bucket_and_position_padding_last(layout: str):
+def test_sort_is_by_segment_bucket_and_position_padding_last(layout: str, sort: Callable):
     B, H, R, L = 3, 2, 3, 41
     buckets = torch.randint(0, 4, (B, H, R, L), generator=torch.Generator().manual_seed(0))
     segments = segment_layout(layout, B, L)
-    order = sort_by_bucket(buckets, segments)
+    order = sort(buckets, segments)
     assert order.dtype == torch.int64
     for b, h, r in itertools.product(range(B), range(H), range(R)):
         ids = [0] * L if segments is None else segments[b].tolist()

@@ -127,9 +127,9 @@ BAD_INPUT = {
     "n_buckets odd": (["train", "quickstart", "--model.n-buckets", "7"], "n_buckets must be even.*got 7.*6 and 8"),
     "heads times head_dim": (
         ["train", "quickstart", "--model.n-heads", "4", "--model.head-dim", "32"],
-        r"n_heads × head_dim must be.*256.*4 × 32 = 128",
+        r"n_heads × head_dim must be.*192.*4 × 32 = 128",
     ),
-    "width not divisible": (["train", "quickstart", "--model.n-heads", "3"], "n_heads × head_dim.*256.*n_heads=3"),
+    "width not divisible": (["train", "quickstart", "--model.n-heads", "5"], "n_heads × head_dim.*192.*n_heads=5"),
     "beyond the axial shape": (
         ["train", "quickstart", "--seq-len", "5000", "--model.positions", "axial"],
         r"length 5000 is beyond the 4096 positions of axial_shape \(64, 64\)",

@@ -175,11 +175,18 @@ def model():
     return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.LayerNorm(5), torch.nn.Linear(5, 3))
 
 
+def model_with_a_stack():
+    return torch.nn.ModuleDict({"embedding": torch.nn.Linear(6, 6), "stack": model()})
+
+
 def train(net, optimizer, steps, seed):
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         optimizer.zero_grad()
-        net(torch.randn(4, 6, generator=generator)).square().sum().backward()
+        x = torch.randn(4, 6, generator=generator)
+        for part in net.values() if isinstance(net, torch.nn.ModuleDict) else [net]:
+            x = part(x)
+        x.square().sum().backward()
         optimizer.step()
 
 
@@ -204,15 +211,45 @@ def test_build_optimizer_leaves_frozen_parameters_out_and_lists_the_names():
     net[0].requires_grad_(False)
     optimizer = build_optimizer("adam", net.named_parameters(), **OPTIONS)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
-    with pytest.raises(ValueError, match="unknown optimizer 'sgd'; choose one of adafactor, adam, adamw"):
+    with pytest.raises(ValueError, match="unknown optimizer 'sgd'; choose one of adafactor, adam, adamw, muon"):
         build_optimizer("sgd", net.named_parameters(), **OPTIONS)
     with pytest.raises(ValueError, match="got none"):
         build_optimizer("adam", net.requires_grad_(False).named_parameters(), **OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "adafactor"])
+def test_muon_takes_the_matrices_of_the_stack_and_adamw_the_rest():
+    net, alone, rest = model_with_a_stack(), model_with_a_stack(), model_with_a_stack()
+    optimizer = build_optimizer("muon", net.named_parameters(), **OPTIONS, others_lr_scale=0.5)
+    names = [group["param_names"] for group in optimizer.param_groups]
+    assert names[0] == ["stack.0.weight", "stack.2.weight"]
+    assert sorted(names[1] + names[2]) == sorted(name for name, _ in net.named_parameters() if name not in names[0])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0, 0.0]
+    assert [group["lr_scale"] for group in optimizer.param_groups] == [1.0, 0.5, 0.5]
+    muon = torch.optim.Muon(
+        [alone["stack"][0].weight, alone["stack"][2].weight], 0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    )
+    others = [parameter for name, parameter in rest.named_parameters() if name not in names[0]]
+    adamw = torch.optim.AdamW(others, 0.005, (0.9, 0.98), 1e-9, weight_decay=0.0)
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        for each in zip(net.parameters(), alone.parameters(), rest.parameters()):
+            gradient = torch.randn(each[0].shape, generator=generator)
+            for parameter in each:
+                parameter.grad = gradient.clone()
+        for each in (optimizer, muon, adamw):
+            each.step()
+    for (name, mine), one, other in zip(net.named_parameters(), alone.parameters(), rest.parameters()):
+        torch.testing.assert_close(mine, one if name in names[0] else other, rtol=1e-5, atol=1e-7)
+
+
+def test_muon_without_a_stack_is_refused():
+    with pytest.raises(ValueError, match="expected matrices of a stack"):
+        build_optimizer("muon", model().named_parameters(), **OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adafactor", "muon"])
 def test_training_continues_bit_for_bit_after_a_checkpoint(tmp_path, name):
-    net = model()
+    net = model_with_a_stack()
     optimizer = build_optimizer(name, net.named_parameters(), **OPTIONS)
     train(net, optimizer, 5, seed=1)
     optimizer.param_groups[0]["lr"] = 0.0123456789
@@ -221,7 +258,7 @@ def test_training_continues_bit_for_bit_after_a_checkpoint(tmp_path, name):
     saved = read_checkpoint(save_checkpoint(tmp_path, 5, groups, {"optimizer": meta}, keep_last=1))
     train(net, optimizer, 5, seed=2)
 
-    again = model()
+    again = model_with_a_stack()
     resumed = build_optimizer(name, again.named_parameters(), **OPTIONS)
     again.load_state_dict(saved.tensors["model"])
     load_optimizer(resumed, saved.tensors["optimizer"], saved.state["optimizer"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from reformer.models import ReformerConfig
 from reformer.ops.checks import require_at_least, require_choice
+from reformer.training.optim import OPTIMIZERS
 
 TASKS = ("text", "duplication")
 OBJECTIVES = ("causal", "masked")
@@ -19,7 +20,7 @@ class OptimizerConfig:
     """Optimizer and learning-rate schedule."""
 
     name: str = "adamw"
-    """adafactor (the authors'), adam or adamw."""
+    """adafactor (the authors'), adam, adamw, or muon (for the stack's matrices, with adamw for everything else)."""
     lr: float = 1e-3
     """Peak learning rate; of "rsqrt" the constant c in c · min(t, w)/w / sqrt(max(t, w))."""
     schedule: str = "cosine"
@@ -27,6 +28,8 @@ class OptimizerConfig:
     warmup_steps: int = 100
     final_fraction: float = 0.05
     """Of the peak learning rate, at the end of "cosine"."""
+    others_lr_scale: float = 0.2
+    """Of "muon": the learning rate of what is not a matrix of the stack, as a fraction of lr."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     weight_decay: float = 0.0
@@ -34,11 +37,13 @@ class OptimizerConfig:
     """Largest norm of the gradient; None: not clipped."""
 
     def __post_init__(self) -> None:
-        require_choice("optimizer.name", self.name, ("adafactor", "adam", "adamw"))
+        require_choice("optimizer.name", self.name, OPTIMIZERS)
         require_choice("optimizer.schedule", self.schedule, ("rsqrt", "cosine", "constant"))
         require_at_least("optimizer.warmup_steps", self.warmup_steps, 0)
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"optimizer.lr must be above 0, got {self.lr}")
+        if not (self.others_lr_scale > 0 and math.isfinite(self.others_lr_scale)):
+            raise ValueError(f"optimizer.others_lr_scale must be above 0, got {self.others_lr_scale}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"optimizer.clip_norm must be above 0 or None, got {self.clip_norm}")
         if self.weight_decay < 0:

@@ -95,6 +95,7 @@ class _Loop:
             betas=optimizer.betas,
             eps=optimizer.eps,
             weight_decay=optimizer.weight_decay,
+            others_lr_scale=optimizer.others_lr_scale,
         )
         self.state = _State()
         self.loss = torch.compile(self._loss) if config.compile else self._loss
@@ -175,7 +176,7 @@ class _Loop:
             final_fraction=optimizer.final_fraction,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for part in range(config.accumulate):

@@ -1,4 +1,4 @@
-"""Optimizers: the authors' Adafactor, one builder for all, and an optimizer's state as named tensors."""
+"""Optimizers: the authors' Adafactor, Muon, one builder for all, and an optimizer's state as named tensors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OPTIMIZERS = ("adafactor", "adam", "adamw")
+OPTIMIZERS = ("adafactor", "adam", "adamw", "muon")
 _FUSED_DEVICES = {"cpu", "cuda", "xpu", "mps"}
 _OF_THIS_MACHINE = ("foreach", "fused", "capturable", "differentiable")
 
@@ -108,6 +108,48 @@ def _rms(tensor: Tensor) -> Tensor:
     return torch.linalg.vector_norm(tensor, dtype=torch.float32).div_(max(tensor.numel(), 1) ** 0.5)
 
 
+class MuonWithAdamW(torch.optim.Optimizer):
+    """``torch.optim.Muon`` (Jordan et al. 2024) for matrices, ``torch.optim.AdamW`` for what it was not made for.
+
+    Muon turns the momentum of a matrix into the nearest orthogonal one, scaled to the size of an AdamW update
+    (Moonshot 2025); embeddings, output head, norms and biases keep AdamW. One list of parameter groups and one state, so
+    that schedules and checkpoints see an ordinary optimizer. A group's ``lr_scale`` is its learning rate as a fraction of
+    the schedule's.
+    """
+
+    def __init__(
+        self,
+        matrices: list[dict[str, Any]],
+        others: list[dict[str, Any]],
+        *,
+        lr: float,
+        others_lr_scale: float,
+        betas: tuple[float, float],
+        eps: float,
+        fused: bool,
+    ) -> None:
+        self._muon = torch.optim.Muon(matrices, lr, adjust_lr_fn="match_rms_adamw")
+        self._adamw = torch.optim.AdamW(others, lr * others_lr_scale, betas, eps, fused=fused)
+        for optimizer, scale in ((self._muon, 1.0), (self._adamw, others_lr_scale)):
+            for group in optimizer.param_groups:
+                group["lr_scale"] = scale
+        super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of every parameter with a gradient; returns what ``closure`` returns, if given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        split = len(self._muon.param_groups)
+        # Shared anew each time: loading a checkpoint replaces both.
+        for optimizer, groups in ((self._muon, self.param_groups[:split]), (self._adamw, self.param_groups[split:])):
+            optimizer.param_groups, optimizer.state = groups, self.state
+            optimizer.step()
+        return loss
+
+
 def build_optimizer(
     name: str,
     named_parameters: Iterable[tuple[str, Tensor]],
@@ -116,12 +158,14 @@ def build_optimizer(
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
+    others_lr_scale: float = 0.2,
 ) -> torch.optim.Optimizer:
     """The optimizer called ``name`` over the parameters that require gradients.
 
     Weight decay is kept from tensors of fewer than two dimensions (norms, biases), and from all of them under ``adam``.
-    ``adafactor`` has no use for ``betas`` and ``eps``. Adam and AdamW run fused where torch can.
-    Raises ValueError for an unknown name, or if nothing is to be trained.
+    ``adafactor`` has no use for ``betas`` and ``eps``. ``muon`` is for the matrices of a ``stack``; everything else is
+    AdamW's, at ``others_lr_scale`` of the learning rate. Adam and AdamW run fused where torch can.
+    Raises ValueError for an unknown name, or if there is nothing to be trained (``muon``: no matrix).
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
@@ -132,6 +176,21 @@ def build_optimizer(
     if name == "adafactor":
         return Adafactor(groups, lr)
     fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for _, p in trained)
+    if name == "muon":
+        matrices = [(key, p) for key, p in trained if p.dim() == 2 and "stack" in key.split(".")]
+        if not matrices:
+            raise ValueError("muon: expected matrices of a stack that require gradients, got none; use adamw")
+        chosen = {key for key, _ in matrices}
+        others = _decay_groups([(key, p) for key, p in trained if key not in chosen], 0.0)
+        return MuonWithAdamW(
+            _decay_groups(matrices, weight_decay),
+            others,
+            lr=lr,
+            others_lr_scale=others_lr_scale,
+            betas=betas,
+            eps=eps,
+            fused=fused,
+        )
     how = {"fused": True} if fused else {"foreach": True}
     kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
     return kind(groups, lr=lr, betas=betas, eps=eps, **how)

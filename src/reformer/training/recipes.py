@@ -14,14 +14,14 @@ def quickstart() -> TrainConfig:
     """Byte-level language model of this Python's own standard library, on a laptop CPU, in minutes."""
     return TrainConfig(
         name="quickstart",
-        seq_len=4096,
+        seq_len=16_384,
         batch_size=1,
-        steps=450,
-        eval_every=150,
-        checkpoint_every=30,
-        optimizer=OptimizerConfig(name="adamw", lr=2e-3, schedule="cosine", warmup_steps=40, weight_decay=0.01),
+        steps=140,
+        eval_every=70,
+        checkpoint_every=10,
+        optimizer=OptimizerConfig(name="muon", lr=0.02, schedule="cosine", warmup_steps=5, weight_decay=0.01),
         model=ReformerConfig(
-            d_model=256,
+            d_model=192,
             d_ff=512,
             n_heads=4,
             attention=("local", "local", "lsh", "local"),

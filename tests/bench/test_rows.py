@@ -5,7 +5,8 @@ import json
 import pytest
 from tests.bench.helpers import COMMON, attention_row
 
-from reformer.bench.rows import RowFile, latest, read_rows
+from reformer.bench.rows import RowFile, latest
+from reformer.training.rows import read_rows
 
 WHAT = {"benchmark": "attention", "contender": "sdpa", "seq_len": 1024, "batch": 2, "n_buckets": (4, 8)}
 TIME = {"median_s": 1.0}

@@ -44,7 +44,7 @@ def test_environment_is_json_with_exact_versions():
 
 
 def test_a_missing_package_is_said_to_be_missing():
-    assert module._version("surely-no-such-package") == "not installed"
+    assert module.package_version("surely-no-such-package") == "not installed"
 
 
 def test_code_version_never_fails():

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reformer.bench.figures import draw
-from reformer.bench.rows import Row, latest, read_rows
+from reformer.bench.rows import Row, latest
 from reformer.bench.subject import BOTH
 from reformer.bench.tables import Table, attention_table, crossovers, findings, render, step_table
 from reformer.training.checkpoint import write_durably
 from reformer.training.progress import format_bytes
+from reformer.training.rows import read_rows
 
 BLOCKS = ("summary", "attention", "findings", "crossover", "model", "memory", "ceilings", "hardware", "plots")
 _NOTHING = "Not measured yet."

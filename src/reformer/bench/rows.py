@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from reformer.bench.worker import is_out_of_memory
-
-Row = dict[str, Any]
+from reformer.training.rows import Row, append_line, read_rows
+from reformer.training.rows import provenance as common_provenance
 
 # What a row measures. Two rows that agree in these are the same measurement; the later one counts.
 SAME = (
@@ -65,7 +65,7 @@ class RowFile:
         row = {**what, **measured, "date": date, "load_average": load, **self._common}
         self._known.append(row)
         if self._path is not None:
-            _append(self._path, json.dumps(row))
+            append_line(self._path, json.dumps(row))
         return row
 
     def history(self, what: Mapping[str, Any]) -> list[tuple[int, float]]:
@@ -76,44 +76,14 @@ class RowFile:
         return sorted(times.items())
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file, or of every .jsonl file in a folder. A last line torn by a kill is left out.
-
-    Raises ValueError for a damaged line elsewhere.
-    """
-    if path.is_dir():
-        return [row for file in sorted(path.glob("*.jsonl")) for row in read_rows(file)]
-    lines = path.read_text().split("\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number}: not a row (JSON object); mend or remove it") from None
-    return rows
-
-
 def latest(rows: Iterable[Row]) -> list[Row]:
     """Each measurement once: of rows that measure the same on the same hardware, the last one, whatever the commit."""
     return list({_identity({**row, "code": {}}): row for row in rows}.values())
 
 
 def provenance(command: list[str]) -> Row:
-    """The fields that all rows of a run share: code, software, hardware, command."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from reformer.training.environment import code_version, environment
-
-    machine = environment()
-    for package in ("transformers", "reformer-pytorch"):
-        try:
-            machine["software"][package] = version(package)
-        except PackageNotFoundError:
-            machine["software"][package] = "not installed"
-    return {"code": code_version(), **machine, "command": " ".join(command)}
+    """What ``training.rows.provenance`` tells of a run, and the versions of the peers."""
+    return common_provenance(command, packages=("transformers", "reformer-pytorch"))
 
 
 def _same(row: Row, wanted: tuple[Any, ...], ignored: set[str]) -> bool:
@@ -128,16 +98,6 @@ def _identity(row: Mapping[str, Any], ignored: set[str] = frozenset()) -> tuple[
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _append(path: Path, line: str) -> None:
-    with path.open("a+b") as file:
-        # A line torn by a kill is no measurement: this one takes its place.
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def by(rows: Iterable[Row], *names: str) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:

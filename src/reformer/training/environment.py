@@ -25,7 +25,7 @@ def environment() -> dict[str, dict[str, Any]]:
             "torch": torch.__version__,
             "numpy": numpy.__version__,
             "safetensors": safetensors.__version__,
-            "triton": _version("triton"),
+            "triton": package_version("triton"),
             "cuda": torch.version.cuda or "none (torch built without it)",
             "os": platform.platform(),
         },
@@ -48,6 +48,14 @@ def code_version() -> dict[str, Any]:
     return {"version": reformer.__version__, **_git_state(Path(reformer.__file__).parent)}
 
 
+def package_version(package: str) -> str:
+    """The installed version of ``package``, or "not installed"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def peak_memory_bytes(device: torch.device | str) -> int:
     """Most memory held since the last `reset_peak_memory`: tensors on a CUDA device; the whole process on the CPU."""
     if torch.device(device).type == "cuda":
@@ -64,13 +72,6 @@ def reset_peak_memory(device: torch.device | str) -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _cuda_devices() -> int:

@@ -13,6 +13,8 @@ COMMANDS = {
     "data": "prepare a corpus: enwik8, or any file or folder",
     "demo": "train, evaluate and sample in one go (what `make demo` runs)",
     "bench": "time and memory beside other Reformers and full attention",
+    "reproduce": "a table or figure of the paper, measured here",
+    "report": "all results beside the paper's, as a document and a page",
     "env": "the machine and the versions, as a run's card records them",
 }
 USAGE_ERROR = 2
@@ -61,7 +63,13 @@ def _exit_code(error: Exception) -> int | None:
         return FAILED
     if isinstance(error, ValueError | TypeError | OSError | CheckpointError):
         return USAGE_ERROR
-    if isinstance(error, ModuleNotFoundError) and error.name in ("tyro", "rich", "matplotlib", "zstandard"):
+    if isinstance(error, ModuleNotFoundError) and error.name in (
+        "tyro",
+        "rich",
+        "matplotlib",
+        "zstandard",
+        "markdown_it",
+    ):
         error.args = (f"this command needs {error.name}: pip install 'reformer-torch[train]'",)
         return USAGE_ERROR
     return None

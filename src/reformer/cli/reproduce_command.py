@@ -1,0 +1,91 @@
+"""``reformer reproduce NAME --scale ...``: a table or figure of the paper, measured here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from reformer.cli.parsing import UsageError, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """What of it to run, and where rows and runs are kept."""
+
+    scale: str = "laptop"
+    """smoke (seconds), laptop (two cores), gpu (one accelerator) or paper (the full setting)."""
+    seeds: int | None = None
+    """Seeds 0 .. N-1; default: the experiment's own number."""
+    rows: tuple[str, ...] = ()
+    """Only these lines of the table; default: all."""
+    results: Path = Path("results")
+    """Folder of the .jsonl files: finished lines are appended, and not run again."""
+    work: Path = Path("runs/reproduce")
+    """Folder of the runs, from which an interrupted one continues."""
+    cache_dir: Path = Path("~/.cache/reformer")
+    """Where prepared corpora are kept."""
+    list: bool = False
+    """List the experiments, and what of them was run."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, run case by case, and say where the rows are."""
+    from tyro.conf import Positional
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(ReproduceOptions):
+        name: Annotated[Positional[str | None], "An experiment; --list names them."] = None
+
+    options = parse(
+        Arguments,
+        arguments,
+        prog="reformer reproduce",
+        description="Measure a table or figure of the paper; interrupt it as you like, the same command continues.",
+    )
+    if options.list:
+        _print_list(options.results)
+        return 0
+    if options.name is None:
+        raise UsageError("name an experiment; reformer reproduce --list shows them")
+    return _reproduce(options.name, options, ["reformer", "reproduce", *arguments])
+
+
+def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> int:
+    from reformer.experiments.experiment import Stopped
+    from reformer.experiments.registry import experiment
+    from reformer.experiments.running import require_scale, run_experiment
+
+    chosen = experiment(name)
+    require_scale(chosen, options.scale)
+    seeds = chosen.seeds[options.scale] if options.seeds is None else options.seeds
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    print(f"{chosen.title}\n{options.scale}: {chosen.notes.get(options.scale, '')}")
+    try:
+        run_experiment(
+            chosen,
+            options.scale,
+            range(seeds),
+            results=options.results.expanduser(),
+            work=options.work.expanduser(),
+            cache_dir=options.cache_dir.expanduser(),
+            command=command,
+            rows=options.rows,
+        )
+    except Stopped as stop:
+        print(stop)
+        return 0
+    print(f"kept in {options.results / name}.jsonl; next: reformer report")
+    return 0
+
+
+def _print_list(results: Path) -> None:
+    from reformer.experiments.registry import NAMES, experiment
+    from reformer.experiments.report.document import overview
+    from reformer.training.rows import read_rows
+
+    rows = read_rows(results) if results.is_dir() else []
+    table = overview([experiment(name) for name in NAMES], rows)
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

@@ -1,0 +1,67 @@
+"""What an experiment is: cases that run one by one, and the paper's numbers beside which their results stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCALES = ("smoke", "laptop", "gpu", "paper")
+
+
+class Stopped(Exception):
+    """A case was interrupted by a signal; what it had finished is saved, and the same command continues it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a case works: its own folder, the prepared corpora, and the command that started it."""
+
+    directory: Path
+    cache_dir: Path
+    command: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a case found: a value for each column, perhaps a curve [[x, y], ...], and what it cost ("steps", "seconds", ...)."""
+
+    columns: Mapping[str, float]
+    cost: Mapping[str, Any]
+    curve: list[list[float]] | None = None
+    protocol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line of a table, or one curve of a figure, with one seed: the unit that is run, resumed and recorded."""
+
+    row: str
+    seed: int
+    config: Mapping[str, Any]
+    """Everything but the seed that decides the result, as plain values: a result of another config does not count."""
+    run: Callable[[Place], Result]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A table or figure: ``cases(scale, seed)`` in the order in which they are worth running."""
+
+    name: str
+    title: str
+    metric: str
+    """What the columns hold, with its unit."""
+    better: str
+    """"higher" or "lower": which values are better; "" where neither is."""
+    columns: tuple[str, ...]
+    cases: Callable[[str, int], list[Case]]
+    seeds: Mapping[str, int]
+    """How many seeds each scale runs, unless told otherwise; only scales named here exist."""
+    paper: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """The paper's value of (row, column), where it has one."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """For each scale a line that says how it differs from the paper's setting, and what it costs."""
+    digits: int = 2
+    curve: tuple[str, str] | None = None
+    """Labels of the curve's axes, if cases return one."""

@@ -1,0 +1,81 @@
+"""The whole report: what was reproduced, at which scale, with what result; and what was not run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reformer.experiments.experiment import Experiment
+from reformer.experiments.registry import NAMES, experiment
+from reformer.experiments.report.aggregate import lines
+from reformer.experiments.report.figures import draw_curves
+from reformer.experiments.report.markdown import NOT_RUN, SHOWN_SCALES, markdown_table, section
+from reformer.experiments.report.page import html_page
+from reformer.training.checkpoint import write_durably
+from reformer.training.rows import Row, read_rows
+
+TITLE = "Results: the Reformer, reproduced"
+_INTRODUCTION = """# Results: the Reformer, reproduced
+
+Made by `reformer report` from the rows in `results/`; nobody types a number. A value is the mean over the seeds ± their
+sample standard deviation; one without ± comes from a single seed. Scales: *laptop* runs on two CPU cores in at most half an
+hour a line, *gpu* on one accelerator in slices that resume, *paper* is the full setting. What was not run says so."""
+
+# The survey of 2026 asked seven things of the paper and found the last three missing.
+_SURVEY = """## What a reader needs to repeat it
+
+| question | answer |
+|---|---|
+| source code | this repository; every row names its commit |
+| datasets | enwik8 (official download, checksum verified), synthetic tasks drawn from seeds, your own files |
+| hardware | in every row and in the card of every run |
+| experiment setup | one module per experiment in `src/reformer/experiments/`; complete configs in every run folder |
+| pseudocode | [algorithm.md](algorithm.md) |
+| dataset splits | in the card of every corpus and run, with checksums; enwik8: 90M / 5M / 5M bytes |
+| software versions | in every row; exact pins in `constraints.txt` |"""
+
+
+def write_report(results: Path, document: Path) -> list[Path]:
+    """Write ``document`` (.md), the page beside it (.html) and the drawings in a folder of its name; the files written."""
+    rows = [row for row in read_rows(results) if "experiment" in row]
+    folder = document.parent / document.stem
+    experiments = [experiment(name) for name in NAMES]
+    drawn: list[Path] = []
+    sections = []
+    for each in experiments:
+        figures = [
+            draw_curves(each, scale, lines(each, rows, scale), folder) for scale in SHOWN_SCALES if scale in each.seeds
+        ]
+        here = [path for path in figures if path is not None]
+        drawn += here
+        sections.append(section(each, rows, [path.relative_to(document.parent).as_posix() for path in here]))
+    text = "\n\n".join([_INTRODUCTION, _summary(experiments, rows), *sections, _SURVEY]) + "\n"
+    page = document.with_suffix(".html")
+    document.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(document, text.encode())
+    write_durably(page, html_page(TITLE, text, document.parent).encode())
+    return [document, page, *drawn]
+
+
+def overview(experiments: Sequence[Experiment], rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each experiment: name, what it is, and for each scale how much of it was run."""
+    table = [["name", "what", *SHOWN_SCALES]]
+    for each in experiments:
+        table.append([each.name, each.title, *(_state(each, rows, scale) for scale in SHOWN_SCALES)])
+    return table
+
+
+def _state(each: Experiment, rows: Sequence[Row], scale: str) -> str:
+    if scale not in each.seeds:
+        return "–"
+    found = lines(each, rows, scale)
+    if not found:
+        return NOT_RUN
+    wanted = len({case.row for case in each.cases(scale, 0)})
+    seeds = sorted({len(line.rows) for line in found})
+    return f"{len(found)} of {wanted} lines, {'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+
+
+def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:
+    head, *body = overview(experiments, rows)
+    return markdown_table([head, *([f"`{line[0]}`", *line[1:]] for line in body)])

@@ -1,0 +1,54 @@
+"""Learning curves of an experiment as SVG: the same bytes from the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reformer.experiments.experiment import Experiment
+from reformer.experiments.report.aggregate import Line
+
+_COLOURS = ("#0b4f8a", "#c8500a", "#2e8b57", "#8e6bbd", "#b8860b", "#5fa2ce", "#a0304a", "#555555")
+
+
+def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folder: Path) -> Path | None:
+    """``NAME-SCALE.svg``: a curve for each line, the mean over seeds with their range; None if no line has a curve."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    curves = {line.name: _mean_curve(line) for line in found if any(row.get("curve") for row in line.rows)}
+    if experiment.curve is None or not curves:
+        return None
+    x_label, y_label = experiment.curve
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot(xlabel=x_label, ylabel=y_label, title=f"{experiment.name} ({scale})")
+    for index, (name, (x, low, mean, high)) in enumerate(curves.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        axes.plot(x, mean, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
+        if low != high:
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{experiment.name}-{scale}.svg"
+    # Ids from a fixed salt and no date: regenerating changes no byte.
+    with matplotlib.rc_context({"svg.hashsalt": experiment.name}):
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+    return path
+
+
+def _mean_curve(line: Line) -> tuple[list[float], list[float], list[float], list[float]]:
+    by_x: dict[float, list[float]] = {}
+    for row in line.rows:
+        for x, y in row.get("curve") or ():
+            by_x.setdefault(x, []).append(y)
+    points = sorted(by_x.items())
+    return (
+        [x for x, _ in points],
+        [min(values) for _, values in points],
+        [sum(values) / len(values) for _, values in points],
+        [max(values) for _, values in points],
+    )

@@ -1,0 +1,90 @@
+"""One experiment as Markdown: the table beside the paper's, then where each line comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reformer.experiments.experiment import SCALES, Experiment
+from reformer.experiments.report.aggregate import Line, lines
+from reformer.training.progress import format_bytes, format_duration
+from reformer.training.rows import Row
+
+NOT_RUN = "not run"
+# What is shown of an experiment: smoke rows only prove that it runs.
+SHOWN_SCALES = tuple(scale for scale in SCALES if scale != "smoke")
+
+
+def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str]) -> str:
+    """The Markdown of ``experiment``; ``figures`` are links to its drawings."""
+    parts = [f"## {experiment.title}", _caption(experiment)]
+    ran = {scale: lines(experiment, rows, scale) for scale in SHOWN_SCALES if scale in experiment.seeds}
+    for scale, found in ran.items():
+        if found:
+            parts.append(f"### {experiment.name}, {scale}: {experiment.notes.get(scale, '')}".rstrip(": "))
+            parts += [_grid(experiment, scale, found), _origins(found)]
+    for scale, found in ran.items():
+        if not found:
+            note = experiment.notes.get(scale, "")
+            parts.append(f"{experiment.name}, {scale}: {NOT_RUN}{f' ({note})' if note else ''}.")
+    parts += [f"![{experiment.title}]({figure})" for figure in figures]
+    return "\n\n".join(parts)
+
+
+def _caption(experiment: Experiment) -> str:
+    better = f", {experiment.better} is better" if experiment.better else ""
+    beside = "; in each cell: paper | ours" if experiment.paper else ""
+    return f"{experiment.metric}{better}{beside}. `reformer reproduce {experiment.name}`"
+
+
+def _grid(experiment: Experiment, scale: str, found: Sequence[Line]) -> str:
+    by_name = {line.name: line for line in found}
+    names = dict.fromkeys([case.row for case in experiment.cases(scale, 0)] + [line.name for line in found])
+    table = [["", *experiment.columns]]
+    for name in names:
+        table.append([name, *(_cell(experiment, by_name.get(name), name, column) for column in experiment.columns)])
+    return markdown_table(table)
+
+
+def _cell(experiment: Experiment, line: Line | None, name: str, column: str) -> str:
+    cell = None if line is None else line.cell(column)
+    ours = NOT_RUN if cell is None else cell.text(experiment.digits)
+    if not experiment.paper:
+        return ours
+    paper = experiment.paper.get((name, column))
+    return f"{'–' if paper is None else f'{paper:g}'} \\| **{ours}**"
+
+
+def _origins(found: Sequence[Line]) -> str:
+    head = ["line", "seeds", "steps", "time a seed", "peak memory", "hardware", "date", "commit", "command"]
+    return markdown_table([head, *(_origin(line) for line in found)])
+
+
+def _origin(line: Line) -> list[str]:
+    last = line.rows[-1]
+    steps, seconds, peak = (line.mean_cost(name) for name in ("steps", "seconds", "peak_memory_bytes"))
+    hardware = last["hardware"]
+    machine = ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {hardware['torch_threads']} threads"
+    commits = dict.fromkeys(_commit(row) for row in line.rows)
+    dates = sorted({row["date"][:10] for row in line.rows})
+    return [
+        line.name,
+        str(len(line.rows)),
+        "" if steps is None else f"{steps:,.0f}",
+        "" if seconds is None else format_duration(seconds),
+        "" if peak is None else format_bytes(peak),
+        machine,
+        " to ".join(dict.fromkeys((dates[0], dates[-1]))),
+        ", ".join(commits),
+        f"`{last['command']}`",
+    ]
+
+
+def _commit(row: Row) -> str:
+    code = row["code"]
+    return str(code["commit"])[:10] + (" with changes" if code["dirty"] else "")
+
+
+def markdown_table(table: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first line is the head."""
+    head, *body = [f"| {' | '.join(line)} |" for line in table]
+    return "\n".join([head, f"|{'---|' * len(table[0])}", *body])

@@ -1,0 +1,110 @@
+"""Running an experiment: case by case, each recorded as one row the moment it is finished, none run twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reformer.experiments.experiment import Case, Experiment, Place, Stopped
+from reformer.training.rows import Row, append_line, provenance, read_rows
+
+Notice = Callable[[str], None]
+
+
+def run_experiment(
+    experiment: Experiment,
+    scale: str,
+    seeds: Iterable[int],
+    *,
+    results: Path,
+    work: Path,
+    cache_dir: Path,
+    command: list[str],
+    rows: tuple[str, ...] = (),
+    notice: Notice = print,
+) -> list[Row]:
+    """Run what is not finished yet of ``experiment`` at ``scale``, seed by seed; the rows of all its finished cases.
+
+    ``results`` is the folder of the .jsonl files, ``work`` that of the runs (which resume). ``rows`` names the lines to
+    run; none: all. Raises ValueError for a scale or line that the experiment does not have, and Stopped after a signal.
+    """
+    path = results / f"{experiment.name}.jsonl"
+    results.mkdir(parents=True, exist_ok=True)
+    known = read_rows(path) if path.exists() else []
+    done: list[Row] = []
+    for case in _chosen(experiment, scale, seeds, rows):
+        row = _finished(known, experiment, scale, case)
+        label = f"{experiment.name} {scale} · {case.row} · seed {case.seed}"
+        if row is None:
+            notice(f"{label}: running")
+            directory = work / experiment.name / scale / f"{_file_name(case.row)}-seed{case.seed}-{fingerprint(case)}"
+            row = _record(experiment, scale, case, directory, cache_dir, command)
+            append_line(path, json.dumps(row, sort_keys=True))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in row["columns"].items())
+        notice(f"{label}: {values}")
+        done.append(row)
+    return done
+
+
+def fingerprint(case: Case) -> str:
+    """A short name for the config of a case."""
+    text = json.dumps(case.config, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def require_scale(experiment: Experiment, scale: str) -> None:
+    """Raise ValueError if the experiment has no such scale."""
+    if scale not in experiment.seeds:
+        raise ValueError(f"{experiment.name} has no scale {scale!r}; scales: {', '.join(experiment.seeds)}")
+
+
+def _chosen(experiment: Experiment, scale: str, seeds: Iterable[int], rows: tuple[str, ...]) -> list[Case]:
+    require_scale(experiment, scale)
+    cases = [case for seed in seeds for case in experiment.cases(scale, seed)]
+    names = list(dict.fromkeys(case.row for case in cases))
+    for row in rows:
+        if row not in names:
+            raise ValueError(f"{experiment.name} at {scale} has no line {row!r}; lines: {', '.join(names)}")
+    return [case for case in cases if not rows or case.row in rows]
+
+
+def _finished(known: list[Row], experiment: Experiment, scale: str, case: Case) -> Row | None:
+    wanted = (experiment.name, scale, case.row, case.seed, fingerprint(case))
+    for row in reversed(known):
+        if tuple(row.get(name) for name in ("experiment", "scale", "row", "seed", "config_id")) == wanted:
+            return row
+    return None
+
+
+def _record(
+    experiment: Experiment, scale: str, case: Case, directory: Path, cache_dir: Path, command: list[str]
+) -> Row:
+    directory.mkdir(parents=True, exist_ok=True)
+    result = case.run(Place(directory=directory, cache_dir=cache_dir, command=command))
+    # A torn or foreign value must fail here, not in a report months later.
+    missing = [name for name in result.columns if name not in experiment.columns]
+    assert not missing, f"{experiment.name} has no column {missing}"
+    return {
+        "experiment": experiment.name,
+        "scale": scale,
+        "row": case.row,
+        "seed": case.seed,
+        "config_id": fingerprint(case),
+        "columns": dict(result.columns),
+        "metric": experiment.metric,
+        "cost": dict(result.cost),
+        "curve": result.curve,
+        "protocol": result.protocol,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(command),
+    }
+
+
+def _file_name(row: str) -> str:
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in row)
+
+
+__all__ = ["Stopped", "fingerprint", "require_scale", "run_experiment"]

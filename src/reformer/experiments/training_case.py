@@ -1,0 +1,48 @@
+"""Cases that train a model and then measure it: most experiments are lists of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from reformer.experiments.experiment import Case, Place, Result, Stopped
+from reformer.models import ReformerLM
+from reformer.training.config import TrainConfig
+from reformer.training.loop import train
+from reformer.training.metrics import METRICS_FILE, read_metrics
+from reformer.training.run_directory import load_trained
+from reformer.training.tasks import Task, make_task
+
+Measure = Callable[[ReformerLM, Task], tuple[dict[str, float], str]]
+"""(columns, protocol) of a trained model on the task's held-out data."""
+
+
+def training_case(
+    row: str, config: TrainConfig, measure: Measure, *, measured: dict[str, Any], curve: str | None = "validation"
+) -> Case:
+    """Train ``config`` (resuming what is there), then ``measure``; ``measured`` says what of it, for the case's identity.
+
+    ``curve``: the kind of metric whose bits per byte over steps is kept, None for no curve.
+    """
+
+    def run(place: Place) -> Result:
+        outcome = train(config, place.directory, cache_dir=place.cache_dir, resume=True, command=place.command)
+        if outcome.status == "stopped":
+            raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; the same command continues")
+        run_, model, step = load_trained(place.directory)
+        task = make_task(config, place.cache_dir, run_.corpus_directory)
+        columns, protocol = measure(model, task)
+        records = read_metrics(place.directory / METRICS_FILE)
+        trained = [record for record in records if record["kind"] == "train"]
+        cost = {
+            "steps": step,
+            "tokens": step * config.batch_size * config.accumulate * config.seq_len,
+            "seconds": trained[-1]["seconds"] if trained else 0.0,
+            "peak_memory_bytes": max((record["peak_memory_bytes"] for record in trained), default=0),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        }
+        points = [[record["step"], record["bits_per_byte"]] for record in records if record["kind"] == curve]
+        return Result(columns=columns, cost=cost, curve=points or None, protocol=protocol)
+
+    described = {name: value for name, value in config.as_dict().items() if name != "seed"}
+    return Case(row=row, seed=config.seed, config={"train": described, "measured": measured}, run=run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +12,21 @@ from typing import Any
 SCALES = ("smoke", "laptop", "gpu", "paper")
 
 
+def short_id(config: Mapping[str, Any]) -> str:
+    """A short name for a config of plain values: another config has another."""
+    text = json.dumps(config, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
 class Stopped(Exception):
     """A case was interrupted by a signal; what it had finished is saved, and the same command continues it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a case works: its own folder, the prepared corpora, and the command that started it."""
+    """Where a case works: the folder of all runs, the prepared corpora, and the command that started it."""
 
-    directory: Path
+    work: Path
     cache_dir: Path
     command: list[str] = field(default_factory=list)
 

@@ -7,7 +7,7 @@ import importlib
 
 from reformer.experiments.experiment import Experiment
 
-NAMES = ("table2",)
+NAMES = ("table2", "baselines", "context", "ablate-lsh", "patterns", "scale")
 
 
 def experiment(name: str) -> Experiment:

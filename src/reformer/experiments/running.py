@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reformer.experiments.experiment import Case, Experiment, Place, Stopped
+from reformer.experiments.experiment import Case, Experiment, Place, Result, short_id
 from reformer.training.rows import Row, append_line, provenance, read_rows
 
 Notice = Callable[[str], None]
@@ -40,19 +39,13 @@ def run_experiment(
         label = f"{experiment.name} {scale} · {case.row} · seed {case.seed}"
         if row is None:
             notice(f"{label}: running")
-            directory = work / experiment.name / scale / f"{_file_name(case.row)}-seed{case.seed}-{fingerprint(case)}"
-            row = _record(experiment, scale, case, directory, cache_dir, command)
+            result = case.run(Place(work=work, cache_dir=cache_dir, command=command))
+            row = _row(experiment, scale, case, result, command)
             append_line(path, json.dumps(row, sort_keys=True))
         values = ", ".join(f"{name} {value:.4g}" for name, value in row["columns"].items())
         notice(f"{label}: {values}")
         done.append(row)
     return done
-
-
-def fingerprint(case: Case) -> str:
-    """A short name for the config of a case."""
-    text = json.dumps(case.config, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def require_scale(experiment: Experiment, scale: str) -> None:
@@ -72,18 +65,14 @@ def _chosen(experiment: Experiment, scale: str, seeds: Iterable[int], rows: tupl
 
 
 def _finished(known: list[Row], experiment: Experiment, scale: str, case: Case) -> Row | None:
-    wanted = (experiment.name, scale, case.row, case.seed, fingerprint(case))
+    wanted = (experiment.name, scale, case.row, case.seed, short_id(case.config))
     for row in reversed(known):
         if tuple(row.get(name) for name in ("experiment", "scale", "row", "seed", "config_id")) == wanted:
             return row
     return None
 
 
-def _record(
-    experiment: Experiment, scale: str, case: Case, directory: Path, cache_dir: Path, command: list[str]
-) -> Row:
-    directory.mkdir(parents=True, exist_ok=True)
-    result = case.run(Place(directory=directory, cache_dir=cache_dir, command=command))
+def _row(experiment: Experiment, scale: str, case: Case, result: Result, command: list[str]) -> Row:
     # A torn or foreign value must fail here, not in a report months later.
     missing = [name for name in result.columns if name not in experiment.columns]
     assert not missing, f"{experiment.name} has no column {missing}"
@@ -92,7 +81,7 @@ def _record(
         "scale": scale,
         "row": case.row,
         "seed": case.seed,
-        "config_id": fingerprint(case),
+        "config_id": short_id(case.config),
         "columns": dict(result.columns),
         "metric": experiment.metric,
         "cost": dict(result.cost),
@@ -101,10 +90,3 @@ def _record(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(command),
     }
-
-
-def _file_name(row: str) -> str:
-    return "".join(c if c.isalnum() or c in "-." else "-" for c in row)
-
-
-__all__ = ["Stopped", "fingerprint", "require_scale", "run_experiment"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from reformer.experiments.experiment import Case, Place, Result, Stopped
+from reformer.experiments.experiment import Case, Place, Result, Stopped, short_id
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.loop import train
@@ -22,17 +22,20 @@ def training_case(
 ) -> Case:
     """Train ``config`` (resuming what is there), then ``measure``; ``measured`` says what of it, for the case's identity.
 
-    ``curve``: the kind of metric whose bits per byte over steps is kept, None for no curve.
+    Experiments that ask for the same training share its run. ``curve``: the kind of metric whose bits per byte over steps
+    is kept, None for no curve.
     """
+    described = {name: value for name, value in config.as_dict().items() if name not in ("seed", "name")}
 
     def run(place: Place) -> Result:
-        outcome = train(config, place.directory, cache_dir=place.cache_dir, resume=True, command=place.command)
+        directory = place.work / f"{config.name}-{short_id(described)}-seed{config.seed}"
+        outcome = train(config, directory, cache_dir=place.cache_dir, resume=True, command=place.command)
         if outcome.status == "stopped":
             raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; the same command continues")
-        run_, model, step = load_trained(place.directory)
+        run_, model, step = load_trained(directory)
         task = make_task(config, place.cache_dir, run_.corpus_directory)
         columns, protocol = measure(model, task)
-        records = read_metrics(place.directory / METRICS_FILE)
+        records = read_metrics(directory / METRICS_FILE)
         trained = [record for record in records if record["kind"] == "train"]
         cost = {
             "steps": step,
@@ -44,5 +47,4 @@ def training_case(
         points = [[record["step"], record["bits_per_byte"]] for record in records if record["kind"] == curve]
         return Result(columns=columns, cost=cost, curve=points or None, protocol=protocol)
 
-    described = {name: value for name, value in config.as_dict().items() if name != "seed"}
     return Case(row=row, seed=config.seed, config={"train": described, "measured": measured}, run=run)

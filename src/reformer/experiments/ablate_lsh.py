@@ -1,0 +1,62 @@
+"""What do the LSH layers of a trained model carry? Their output is set to zero, and so is that of the local layers.
+
+    reformer reproduce ablate-lsh --scale laptop
+
+Columns: as trained; attention of the LSH layers zeroed; one local layer zeroed (the one before the first LSH layer); LSH
+layers made full attention. The training is that of ``baselines``' first line and is shared with it.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from reformer.experiments.experiment import Case, Experiment
+from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
+from reformer.experiments.training_case import training_case
+from reformer.layers import SelfAttention
+from reformer.models import ReformerLM
+from reformer.training.tasks import Task
+
+_COLUMNS = ("as trained", "LSH zeroed", "a local layer zeroed", "LSH made full")
+
+
+def without(model: ReformerLM, layers: set[int]) -> ReformerLM:
+    """A copy of ``model`` in which the attention of ``layers`` adds nothing to the stream."""
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        for index, layer in enumerate(changed.stack.layers):
+            if index in layers:
+                attention = layer.attention.inner
+                assert isinstance(attention, SelfAttention)
+                attention.to_out.weight.zero_()
+    return changed
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One training, measured four times."""
+
+    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+        kinds = model.config.attention
+        lsh = {index for index, kind in enumerate(kinds) if kind == "lsh"}
+        before = {min(lsh) - 1}
+        models = (model, without(model, lsh), without(model, before))
+        values = [held_out_bits(scale, each, task) for each in models] + [held_out_bits(scale, model, task, "full")]
+        return dict(zip(_COLUMNS, (value for value, _ in values))), values[0][1]
+
+    measured = {"test bytes": TEST_BYTES[scale], "columns": _COLUMNS}
+    return [training_case("lsh + local", text_config(scale, seed), measure, measured=measured, curve=None)]
+
+
+EXPERIMENT = Experiment(
+    name="ablate-lsh",
+    title="Ablation: what the LSH layers of a trained model carry",
+    metric="bits per byte on enwik8's test split",
+    better="lower",
+    columns=_COLUMNS,
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
+    notes=NOTES,
+    digits=3,
+)

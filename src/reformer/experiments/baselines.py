@@ -1,0 +1,57 @@
+"""Do LSH layers pay for themselves on text? LSH and local layers beside local layers alone and full attention.
+
+    reformer reproduce baselines --scale laptop
+
+The same model and training; only the kind of the LSH layers changes. "equal time" repeats the two others for as many steps
+as fit into the LSH model's time (its factor is fixed below, and the table shows the times). All are reversible, so full
+attention keeps no activations either. Expected on two CPU cores: 5 to 15 minutes a line and seed.
+"""
+
+from __future__ import annotations
+
+from reformer.experiments.experiment import Case, Experiment
+from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
+from reformer.experiments.training_case import training_case
+from reformer.models import ReformerLM
+from reformer.training.tasks import Task
+
+# (line, kind of the layers in question, steps relative to the LSH model's)
+_LINES: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("lsh + local", "lsh", {}),
+    ("local only", "local", {}),
+    ("full + local", "full", {}),
+    ("local only, equal time", "local", {"smoke": 1.0, "laptop": 1.1, "gpu": 1.2, "paper": 1.2}),
+    ("full + local, equal time", "full", {"smoke": 1.0, "laptop": 0.3, "gpu": 0.2, "paper": 0.2}),
+)
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One training for each line."""
+
+    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+        value, protocol = held_out_bits(scale, model, task)
+        return {"test": value}, protocol
+
+    return [
+        training_case(
+            row,
+            text_config(scale, seed, kind=kind, steps=steps.get(scale, 1.0)),
+            measure,
+            measured={"test bytes": TEST_BYTES[scale]},
+        )
+        for row, kind, steps in _LINES
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="baselines",
+    title="Baselines: LSH attention beside local attention alone and full attention, at equal steps and at equal time",
+    metric="bits per byte on enwik8's test split",
+    better="lower",
+    columns=("test",),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
+    notes=NOTES,
+    digits=3,
+    curve=("step", "validation bits per byte"),
+)

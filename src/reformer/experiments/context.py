@@ -1,0 +1,52 @@
+"""Does a longer context help? The trained models of ``baselines``, evaluated with windows of growing length.
+
+    reformer reproduce context --scale laptop
+
+Each byte of the same test bytes is scored once, with the context its window gives it; so columns differ in context alone.
+The trainings are those of ``baselines`` and are shared with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reformer.experiments.experiment import Case, Experiment
+from reformer.experiments.text_models import NOTES, TEST_BYTES, text_config
+from reformer.experiments.training_case import training_case
+from reformer.models import ReformerLM
+from reformer.training.tasks import Task, TextTask
+
+_LENGTHS = {"smoke": (64, 256), "laptop": (512, 2048, 8192), "gpu": (512, 4096, 65_536), "paper": (512, 4096, 65_536)}
+_KINDS = {"lsh + local": "lsh", "local only": "local", "full + local": "full"}
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One training for each kind of attention, evaluated at every length."""
+    lengths = _LENGTHS[scale]
+
+    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+        assert isinstance(task, TextTask)
+        columns = {}
+        for length in lengths:
+            shorter = TextTask(replace(task.config, seq_len=length), task.corpus)
+            columns[f"{length:,}"] = shorter.evaluate(model, "test", TEST_BYTES[scale])["bits_per_byte"]
+        return columns, f"first {TEST_BYTES[scale]:,} test bytes, disjoint windows, no carried context"
+
+    measured = {"test bytes": TEST_BYTES[scale], "lengths": lengths}
+    return [
+        training_case(row, text_config(scale, seed, kind=kind), measure, measured=measured, curve=None)
+        for row, kind in _KINDS.items()
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="context",
+    title="Context: bits per byte by the length of the evaluation window (columns, in bytes)",
+    metric="bits per byte on enwik8's test split",
+    better="lower",
+    columns=tuple(dict.fromkeys(f"{length:,}" for lengths in _LENGTHS.values() for length in lengths)),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
+    notes=NOTES,
+    digits=3,
+)

@@ -1,0 +1,51 @@
+"""Whom should a token see? The paper's chunks, whole buckets, and the released checkpoints' pattern, at equal steps.
+
+    reformer reproduce patterns --scale laptop
+
+"bucket" sees at most 64 earlier members of a bucket: about what "paper" sees in its own chunk and the one before.
+Expected on two CPU cores: five minutes a line and seed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reformer.experiments.experiment import Case, Experiment
+from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
+from reformer.experiments.training_case import training_case
+from reformer.models import ReformerLM
+from reformer.training.tasks import Task
+
+_LINES: dict[str, dict[str, Any]] = {
+    "paper": {"pattern": "paper"},
+    "bucket, window 64": {"pattern": "bucket", "lsh_window": 64},
+    "trax": {"pattern": "trax"},
+}
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One training for each pattern."""
+
+    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+        value, protocol = held_out_bits(scale, model, task)
+        return {"test": value}, protocol
+
+    measured = {"test bytes": TEST_BYTES[scale]}
+    return [
+        training_case(row, text_config(scale, seed, **changes), measure, measured=measured)
+        for row, changes in _LINES.items()
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="patterns",
+    title="Patterns: the paper's chunks, whole buckets, and the released checkpoints' pattern",
+    metric="bits per byte on enwik8's test split",
+    better="lower",
+    columns=("test",),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 3, "gpu": 3},
+    notes=NOTES,
+    digits=3,
+    curve=("step", "validation bits per byte"),
+)

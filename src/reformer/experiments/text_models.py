@@ -1,0 +1,74 @@
+"""The models and trainings on enwik8 that several experiments compare: one base for each scale, varied by line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reformer.evaluation import attention_variant
+from reformer.models import ReformerLM
+from reformer.training.config import TrainConfig
+from reformer.training.recipes import enwik8_64k_12l, quickstart
+from reformer.training.tasks import Task
+
+NOTES = {
+    "smoke": "standard library, windows of 256 bytes, 3 steps: shows that everything runs, nothing else",
+    "laptop": "enwik8, 4 layers of d_model 192 and windows of 8,192 bytes for 240 steps (2.0 MB), where the paper trains "
+    "12 layers of d_model 1,024 with windows of 65,536 for 20,000 steps of 8",
+    "gpu": "enwik8, 6 layers of d_model 512, windows of 65,536 bytes, 4,000 steps (0.26 GB)",
+    "paper": "the paper's 12 layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8",
+}
+# Layers by kind: as many LSH layers as each scale's local layers allow for.
+LAYERS = {
+    "smoke": ("local", "lsh"),
+    "laptop": ("local", "local", "lsh", "local"),
+    "gpu": ("local", "local", "lsh") * 2,
+    "paper": ("local", "local", "lsh") * 4,
+}
+TEST_BYTES = {"smoke": 1024, "laptop": 262_144, "gpu": 5_000_000, "paper": 5_000_000}
+
+
+def text_config(scale: str, seed: int, *, kind: str = "lsh", steps: float = 1.0, **model: Any) -> TrainConfig:
+    """The base training of ``scale`` with its LSH layers made ``kind``; ``steps`` is a factor, ``model`` changes the model."""
+    base = _BASES[scale]()
+    attention = tuple(kind if layer == "lsh" else layer for layer in LAYERS[scale])
+    total = max(1, round(base.steps * steps))
+    return replace(
+        base,
+        name=f"text-{scale}",
+        seed=seed,
+        steps=total,
+        eval_every=max(1, total // 8),
+        model=replace(base.model, attention=attention, **model),
+    )
+
+
+def _smoke() -> TrainConfig:
+    base = quickstart()
+    small = replace(base.model, d_model=32, d_ff=32, n_heads=2, lsh_chunk_len=16, local_chunk_len=16)
+    return replace(base, seq_len=256, steps=3, eval_bytes=512, model=small)
+
+
+def _laptop() -> TrainConfig:
+    return replace(quickstart(), data="enwik8", seq_len=8192, steps=240, eval_bytes=65_536)
+
+
+def _gpu() -> TrainConfig:
+    base = _laptop()
+    model = replace(base.model, d_model=512, d_ff=2048, n_heads=8, n_hashes=4)
+    return replace(
+        base, seq_len=65_536, steps=4000, eval_bytes=1_048_576, checkpoint_every=100, autocast="bfloat16", model=model
+    )
+
+
+def _paper() -> TrainConfig:
+    return enwik8_64k_12l()
+
+
+_BASES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "paper": _paper}
+
+
+def held_out_bits(scale: str, model: ReformerLM, task: Task, attention: str = "as-trained") -> tuple[float, str]:
+    """(bits per byte, protocol) on the start of the test split, disjoint windows, no carried context."""
+    result = task.evaluate(attention_variant(model, attention), "test", TEST_BYTES[scale])
+    return result["bits_per_byte"], result["protocol"]

@@ -89,11 +89,11 @@ def _measure(layer: _Layer, captured: Captured, n_queries: int, rounds: Sequence
         visible_to |= attention.options
 
         def views(rows: Tensor):
-            yield local_visible(common["segments"], rows, **visible_to)  # type: ignore[arg-type]
+            yield local_visible(common["segments"], rows, **visible_to)
     else:
 
         def views(rows: Tensor):
-            yield full_visible(common["segments"], rows, **visible_to)  # type: ignore[arg-type]
+            yield full_visible(common["segments"], rows, **visible_to)
 
     return view_sums(q, captured.k, views, 1, queries, own_view=0, **common)
 

@@ -111,7 +111,7 @@ class SelfAttention(nn.Module):
         return self.to_out(out.transpose(1, 2).flatten(2)), saved
 
     def project(self, x: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """(q, k or None for shared QK, v), each [B, H, L, D] and rotated where the layer is rotary: what ``attend`` attends with."""
+        """(q, k, v) [B, H, L, D] as they enter the attention op, rotated where the layer is rotary; k is None for shared QK."""
         q, v = self._heads(self.to_q(x)), self._heads(self.to_v(x))
         k = None if self.to_k is None else self._heads(self.to_k(x))
         if self.rotary:

@@ -1,0 +1,90 @@
+"""The rows of ``inspect_model`` as tables of text, for a terminal or a page."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+Row = dict[str, Any]
+Table = list[dict[str, str]]
+
+# Distance bins of a column each: few enough for a terminal's width.
+_GROUPS = {"0-1": (0, 2), "2-7": (2, 4), "8-63": (4, 7), "64-511": (7, 10), "512-4095": (10, 13), "4096+": (13, None)}
+
+
+def by_layer(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The heads of each layer."""
+    for _, heads in groupby(rows, key=lambda row: row["layer"]):
+        yield list(heads)
+
+
+def own_recall(row: Row) -> Row | None:
+    """The recall of a head as the model attended; None for full attention."""
+    own = len(row["occupancy"]) if "occupancy" in row else None
+    return next((entry for entry in row.get("recall", ()) if entry["rounds"] == own), None)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Their mean; None if one is missing, or all are."""
+    known = list(values)
+    return None if not known or None in known else sum(known) / len(known)  # type: ignore[arg-type]
+
+
+def tables(rows: list[Row]) -> dict[str, Table]:
+    """Tables by title: each head, LSH recall by rounds, distances; one without lines is left out."""
+    made = {
+        "What each head sees of full attention": [_head(row) for row in rows],
+        "LSH layers by number of hash rounds, mean over heads": [
+            line for heads in by_layer(rows) for line in _rounds(heads)
+        ],
+        "Attention mass by distance, mean over heads": [line for heads in by_layer(rows) for line in _distances(heads)],
+    }
+    return {title: table for title, table in made.items() if table}
+
+
+def _head(row: Row) -> dict[str, str]:
+    line = {"layer": str(row["layer"]), "kind": row["kind"], "head": str(row["head"])}
+    recall = own_recall(row) or {}
+    names = {"pairs": "pairs", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
+    line |= {shown: percent(recall.get(name)) for name, shown in names.items()}
+    occupancy = row.get("occupancy", [])
+    if not occupancy:
+        return line | dict.fromkeys(("buckets", "effective", "empty", "largest", "same bucket seen"), "")
+    return line | {
+        "buckets": f"{occupancy[0]['n_buckets']:,}",
+        "effective": f"{mean(entry['effective_buckets'] for entry in occupancy):.1f}",
+        "empty": percent(mean(entry["empty_share"] for entry in occupancy)),
+        "largest": f"{max(entry['sizes']['max'] for entry in occupancy):,.0f}",
+        "same bucket seen": percent(row["same_bucket_seen"]),
+    }
+
+
+def _rounds(heads: list[Row]) -> Iterator[dict[str, str]]:
+    if heads[0]["kind"] != "lsh":
+        return
+    for view, entry in enumerate(heads[0]["recall"]):
+        own = " (model)" if entry["rounds"] == len(heads[0]["occupancy"]) else ""
+        line = {"layer": str(heads[0]["layer"]), "rounds": f"{entry['rounds']}{own}"}
+        for name, shown in (
+            ("pairs", "pairs"),
+            ("mass", "mass"),
+            ("top1", "top-1"),
+            ("top8", "top-8"),
+            ("top32", "top-32"),
+        ):
+            line[shown] = percent(mean(head["recall"][view][name] for head in heads))
+        yield line
+
+
+def _distances(heads: list[Row]) -> Iterator[dict[str, str]]:
+    kind = heads[0]["kind"]
+    for name, shown in (("distance_full", "full"), ("distance_own", kind)):
+        if name in heads[0]:
+            line = {"layer": str(heads[0]["layer"]), "attention": shown}
+            for label, (low, high) in _GROUPS.items():
+                line[label] = percent(mean(sum(head[name][low:high]) for head in heads))
+            yield line
+
+
+def percent(share: float | None) -> str:
+    """12.3%, or nothing for None."""
+    return "" if share is None else f"{share:.1%}"

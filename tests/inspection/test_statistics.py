@@ -21,7 +21,7 @@ def brute_force(q, k, segments, views, rows, *, causal, own):
     keys = unit_keys(q) if k is None else k
     logit = (q @ keys.t()).tolist()
     n_bins = n_distance_bins(len(q))
-    sums = {"queries": 0, "keys": 0, "pairs": [0] * len(views), "mass": [0.0] * len(views)}
+    sums = {"queries": 0, "keys": [0.0] * len(views), "mass": [0.0] * len(views)}
     sums |= {
         "top": [[0.0] * len(TOP_K) for _ in views],
         "distance_full": [0.0] * n_bins,
@@ -31,7 +31,6 @@ def brute_force(q, k, segments, views, rows, *, causal, own):
         if segments[i] < 0:
             continue
         sums["queries"] += 1
-        sums["keys"] += len(full[i])
         mass = softmax({j: logit[i][j] for j in full[i]})
         best = sorted(full[i], key=lambda j: -logit[i][j])
         for j, share in mass.items():
@@ -39,7 +38,7 @@ def brute_force(q, k, segments, views, rows, *, causal, own):
         for j, share in softmax({j: logit[i][j] + math.log(n) for j, n in views[own][i].items()}).items():
             sums["distance_own"][bin_of(i - j)] += share
         for v, seen in enumerate(views):
-            sums["pairs"][v] += len(set(seen[i]) & set(full[i]))
+            sums["keys"][v] += len(set(seen[i]) & set(full[i])) / len(full[i])
             sums["mass"][v] += sum(share for j, share in mass.items() if j in seen[i])
             for n, k_ in enumerate(TOP_K):
                 sums["top"][v][n] += sum(j in seen[i] for j in best[:k_]) / len(best[:k_])

@@ -1,7 +1,5 @@
 """``reformer inspect RUN``: what the attention of a trained run sees of full attention, as tables, plots and a page."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator, Sequence

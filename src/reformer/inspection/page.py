@@ -20,7 +20,7 @@ MEANINGS = {
     "mass": "share of full attention's probability that lies on keys the head sees; full attention of the same q and k, "
     "every pair visible",
     "top-k": "share of a query's k likeliest keys under full attention that the head sees (of all its keys, if it has fewer)",
-    "pairs": "share of all visible pairs that the head sees: what a choice at random would recall",
+    "keys": "share of a query's keys that the head sees: what attention without preferences would recall",
     "effective": "exp(entropy) of the buckets' sizes: n if n buckets share the tokens evenly (mean over rounds)",
     "empty, largest": "share of buckets without a token; tokens in the fullest bucket of any round",
     "same bucket seen": "of the pairs that share a bucket in some round, those that chunk edges or the window leave",

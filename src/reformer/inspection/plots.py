@@ -57,7 +57,7 @@ def _draw(path: Path, layers: list[list[Row]], panel: Any) -> Path:
 
 
 def _recall(axes: Axes, heads: list[Row]) -> None:
-    """Mean over heads, with the range of the heads; the share of pairs is what chance would recall."""
+    """Mean over heads, with the range of the heads; the share of keys seen is what a choice at random would recall."""
     rounds = [entry["rounds"] for entry in heads[0]["recall"]]
     for name, (label, colour) in _RECALL.items():
         by_head = [[entry[name] for entry in head["recall"]] for head in heads]
@@ -65,8 +65,8 @@ def _recall(axes: Axes, heads: list[Row]) -> None:
         if name == "mass":
             lowest, highest = ([100 * extreme(of_round) for of_round in zip(*by_head)] for extreme in (min, max))
             axes.fill_between(rounds, lowest, highest, color=colour, alpha=0.12, linewidth=0)
-    pairs = [[entry["pairs"] or 0.0 for entry in head["recall"]] for head in heads]
-    axes.plot(rounds, _percents(pairs), ":", color="#777777", label="pairs seen (chance)")
+    keys = [[entry["keys"] for entry in head["recall"]] for head in heads]
+    axes.plot(rounds, _percents(keys), ":", color="#777777", label="keys seen")
     own = len(heads[0]["occupancy"])
     axes.axvline(own, color="#bbbbbb", linewidth=1, zorder=0)
     axes.set_xticks(rounds)

@@ -50,8 +50,8 @@ def view_sums(
 ) -> dict[str, Tensor]:
     """Sums over the real queries at ``rows``, in float64; the truth is full attention of the same q and k.
 
-    ``queries`` [B, H]; ``keys`` [B, H] full attention sees; ``pairs`` [B, H, V] of them in each view; ``mass`` [B, H, V]
-    of full attention in each view; ``top`` [B, H, V, K] share of the query's k likeliest keys (all it has, if fewer) in
+    ``queries`` [B, H]; ``keys`` [B, H, V] share of the keys of full attention in each view; ``mass`` [B, H, V] share of
+    its probability; ``top`` [B, H, V, K] share of the query's k likeliest keys (all it has, if fewer) in
     each view; ``distance_full`` [B, H, bins] mass by ``distance_bin``, and ``distance_own`` that of softmax over the keys
     of ``own_view``, each as often as it counts.
     """
@@ -87,18 +87,17 @@ class _Truth:
         heads = self.mass.shape[:2]
         return {
             "queries": (self.n_keys > 0).sum(-1).double().expand(heads),
-            "keys": self.n_keys.sum(-1).double().expand(heads),
             "distance_full": self._by_distance(self.mass),
         }
 
     def seen_sums(self, counts: Tensor) -> dict[str, Tensor]:
-        """Pairs, mass [B, H] and hits [B, H, K] among the keys counted at all."""
+        """Shares of keys, mass [B, H] and likeliest keys [B, H, K] that are counted at all."""
         seen = ((counts > 0) & self.full).expand_as(self.mass)
         hit = seen.gather(-1, self.best)
         possible = [self.n_keys.clamp(1, k) for k in self.top_k]
         top = [(hit[..., :k].sum(-1).double() / n).sum(-1) for k, n in zip(self.top_k, possible)]
         return {
-            "pairs": seen.sum((-1, -2)).double(),
+            "keys": (seen.sum(-1).double() / self.n_keys.clamp_min(1)).sum(-1),
             "mass": (self.mass * seen).sum(-1).sum(-1, dtype=torch.float64),
             "top": torch.stack(top, dim=-1),
         }
@@ -177,8 +176,9 @@ def recall_by_rounds(
     """How much of full attention the first r rounds of LSH attention see, averaged over evenly spaced queries.
 
     Arguments as in ``lsh_attention``; ``rounds`` rising, default 1..R. Returns {"mass": [B, H, V], "top": [B, H, V, K],
-    "pairs": [B, H, V]}: share of the attention mass, of the ``top_k`` likeliest keys, and of all visible pairs; NaN for
-    a row of padding. Raises ValueError for numbers of rounds that are not rising or beyond the buckets'.
+    "keys": [B, H, V]}: share of the attention mass, of the ``top_k`` likeliest keys, and of all keys (what attention
+    without preferences would recall); NaN for a row of padding. Raises ValueError for numbers of rounds that do not
+    rise or are beyond the buckets'.
     """
     R, L = buckets.shape[2:]
     rounds = tuple(range(1, R + 1)) if rounds is None else tuple(rounds)
@@ -202,11 +202,7 @@ def recall_by_rounds(
         n_chunks_after=n_chunks_after,
     )
     queries = sums["queries"][..., None]
-    return {
-        "mass": sums["mass"] / queries,
-        "top": sums["top"] / queries[..., None],
-        "pairs": sums["pairs"] / sums["keys"][..., None],
-    }
+    return {name: sums[name] / (queries[..., None] if name == "top" else queries) for name in ("mass", "top", "keys")}
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def _row(index: int, head: int, layer: _Layer) -> Row:
 
 def _recall(sums: dict[str, Tensor], view: int, rounds: int | None) -> Row:
     top = (sums["top"][view] / sums["queries"]).tolist()
-    shares = {"pairs": _ratio(sums["pairs"][view], sums["keys"]), "mass": float(sums["mass"][view] / sums["queries"])}
+    shares = {name: float(sums[name][view] / sums["queries"]) for name in ("keys", "mass")}
     return {"rounds": rounds, **shares, **{f"top{k}": share for k, share in zip(TOP_K, top)}}
 
 

@@ -44,7 +44,7 @@ def tables(rows: list[Row]) -> dict[str, Table]:
 def _head(row: Row) -> dict[str, str]:
     line = {"layer": str(row["layer"]), "kind": row["kind"], "head": str(row["head"])}
     recall = own_recall(row) or {}
-    names = {"pairs": "pairs", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
+    names = {"keys": "keys", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
     line |= {shown: percent(recall.get(name)) for name, shown in names.items()}
     occupancy = row.get("occupancy", [])
     if not occupancy:
@@ -65,7 +65,7 @@ def _rounds(heads: list[Row]) -> Iterator[dict[str, str]]:
         own = " (model)" if entry["rounds"] == len(heads[0]["occupancy"]) else ""
         line = {"layer": str(heads[0]["layer"]), "rounds": f"{entry['rounds']}{own}"}
         for name, shown in (
-            ("pairs", "pairs"),
+            ("keys", "keys"),
             ("mass", "mass"),
             ("top1", "top-1"),
             ("top8", "top-8"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def _draw(path: Path, layers: list[list[Row]], panel: Any) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(_COLUMNS, len(layers))
+    columns = min(_COLUMNS, math.ceil(math.sqrt(len(layers))))
     lines = -(-len(layers) // columns)
     figure = Figure(figsize=(4.6 * columns + 1.4, 3.4 * lines), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -82,7 +83,7 @@ def _distance(axes: Axes, heads: list[Row]) -> None:
     for name, label, colour in named:
         axes.plot(_percents([head[name] for head in heads]), "o-", markersize=3, color=colour, label=label)
     _label_bins(axes, len(heads[0]["distance_full"]))
-    axes.set_xlabel("distance from query to key")
+    axes.set_xlabel("distance from query to key, at least")
     axes.set_ylabel("attention mass (%)")
 
 
@@ -93,7 +94,7 @@ def _buckets(axes: Axes, heads: list[Row]) -> None:
     effective, n_buckets = mean(entry["effective_buckets"] for entry in entries), entries[0]["n_buckets"]
     axes.bar(range(longest), _percents(filled), color=_OWN, label=f"effective {effective:.1f} of {n_buckets}")
     _label_bins(axes, longest)
-    axes.set_xlabel("tokens in a bucket")
+    axes.set_xlabel("tokens in a bucket, at least")
     axes.set_ylabel("buckets, mean of heads and rounds (%)")
 
 

@@ -30,9 +30,9 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 
 def tables(rows: list[Row]) -> dict[str, Table]:
-    """Tables by title: each head, LSH recall by rounds, distances; one without lines is left out."""
+    """Tables by title: heads of LSH and local layers, LSH recall by rounds, distances; one without lines is left out."""
     made = {
-        "What each head sees of full attention": [_head(row) for row in rows],
+        "What each head sees of full attention": [_head(row) for row in rows if "recall" in row],
         "LSH layers by number of hash rounds, mean over heads": [
             line for heads in by_layer(rows) for line in _rounds(heads)
         ],

@@ -17,12 +17,6 @@ def by_layer(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield list(heads)
 
 
-def own_recall(row: Row) -> Row | None:
-    """The recall of a head as the model attended; None for full attention."""
-    own = len(row["occupancy"]) if "occupancy" in row else None
-    return next((entry for entry in row.get("recall", ()) if entry["rounds"] == own), None)
-
-
 def mean(values: Iterable[float | None]) -> float | None:
     """Their mean; None if one is missing, or all are."""
     known = list(values)
@@ -43,12 +37,13 @@ def tables(rows: list[Row]) -> dict[str, Table]:
 
 def _head(row: Row) -> dict[str, str]:
     line = {"layer": str(row["layer"]), "kind": row["kind"], "head": str(row["head"])}
-    recall = own_recall(row) or {}
+    own = len(row["occupancy"]) if row["kind"] == "lsh" else None
+    (recall,) = (entry for entry in row["recall"] if entry["rounds"] == own)
     names = {"keys": "keys", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
-    line |= {shown: percent(recall.get(name)) for name, shown in names.items()}
-    occupancy = row.get("occupancy", [])
-    if not occupancy:
+    line |= {shown: percent(recall[name]) for name, shown in names.items()}
+    if row["kind"] != "lsh":
         return line | dict.fromkeys(("buckets", "effective", "empty", "largest", "same bucket seen"), "")
+    occupancy = row["occupancy"]
     return line | {
         "buckets": f"{occupancy[0]['n_buckets']:,}",
         "effective": f"{mean(entry['effective_buckets'] for entry in occupancy):.1f}",

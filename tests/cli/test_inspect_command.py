@@ -64,8 +64,9 @@ def test_a_text_run_end_to_end(runs, capsys):
     assert "window 2 of 2, 64 tokens" in err
     lines = out.splitlines()
     assert sum(bool(re.match(r"\d +(local|lsh) +[01] ", line)) for line in lines) == 4
-    assert [line.split()[1] for line in lines if re.match(r"1 +\d", line)] == ["1", "2", "4"]
-    assert any(re.match(r"1 +2 \(model\)", line) for line in lines)
+    by_rounds = [re.match(r"1 +(\d(?: \(model\))?) +\d+\.\d%", line) for line in lines]
+    assert [found[1] for found in by_rounds if found] == ["1", "2 (model)", "4"]
+    assert max(map(len, lines[:-1])) <= 80
     folder = runs / "text" / "inspect"
     assert {path.name for path in folder.iterdir()} == {
         "inspect.json", "inspect.html", "recall.png", "distance.png", "buckets.png"

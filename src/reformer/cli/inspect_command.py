@@ -42,7 +42,8 @@ def run(arguments: Sequence[str]) -> int:
     directory, options = _parse(arguments)
     about, rows = inspect_run(directory, options)
     out = directory / "inspect" if options.out is None else options.out.expanduser()
-    _show(about, rows, _write(out, {**about, "command": " ".join(["reformer", "inspect", *arguments])}, rows))
+    files = _write(out, {**about, "command": " ".join(["reformer", "inspect", *arguments])}, rows)
+    _show(about, rows, files)
     return 0
 
 

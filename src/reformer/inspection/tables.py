@@ -7,6 +7,7 @@ from typing import Any
 Row = dict[str, Any]
 Table = list[dict[str, str]]
 
+_SHARES = {"keys": "keys", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
 # Distance bins of a column each: few enough for a terminal's width.
 _GROUPS = {"0-1": (0, 2), "2-7": (2, 4), "8-63": (4, 7), "64-511": (7, 10), "512-4095": (10, 13), "4096+": (13, None)}
 
@@ -24,27 +25,29 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 
 def tables(rows: list[Row]) -> dict[str, Table]:
-    """Tables by title: heads of LSH and local layers, LSH recall by rounds, distances; one without lines is left out."""
+    """Tables by title, each within 80 columns; one without lines is left out."""
+    layers = list(by_layer(rows))
     made = {
         "What each head sees of full attention": [_head(row) for row in rows if "recall" in row],
-        "LSH layers by number of hash rounds, mean over heads": [
-            line for heads in by_layer(rows) for line in _rounds(heads)
-        ],
-        "Attention mass by distance, mean over heads": [line for heads in by_layer(rows) for line in _distances(heads)],
+        "Hash buckets of each LSH head": [_buckets(row) for row in rows if "occupancy" in row],
+        "LSH layers by number of hash rounds, mean over heads": [line for heads in layers for line in _rounds(heads)],
+        "Attention mass by distance, mean over heads": [line for heads in layers for line in _distances(heads)],
     }
     return {title: table for title, table in made.items() if table}
 
 
 def _head(row: Row) -> dict[str, str]:
-    line = {"layer": str(row["layer"]), "kind": row["kind"], "head": str(row["head"])}
     own = len(row["occupancy"]) if row["kind"] == "lsh" else None
     (recall,) = (entry for entry in row["recall"] if entry["rounds"] == own)
-    names = {"keys": "keys", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
-    line |= {shown: percent(recall[name]) for name, shown in names.items()}
-    if row["kind"] != "lsh":
-        return line | dict.fromkeys(("buckets", "effective", "empty", "largest", "same bucket seen"), "")
+    line = {"layer": str(row["layer"]), "kind": row["kind"], "head": str(row["head"])}
+    return line | {shown: percent(recall[name]) for name, shown in _SHARES.items()}
+
+
+def _buckets(row: Row) -> dict[str, str]:
     occupancy = row["occupancy"]
-    return line | {
+    return {
+        "layer": str(row["layer"]),
+        "head": str(row["head"]),
         "buckets": f"{occupancy[0]['n_buckets']:,}",
         "effective": f"{mean(entry['effective_buckets'] for entry in occupancy):.1f}",
         "empty": percent(mean(entry["empty_share"] for entry in occupancy)),
@@ -59,13 +62,7 @@ def _rounds(heads: list[Row]) -> Iterator[dict[str, str]]:
     for view, entry in enumerate(heads[0]["recall"]):
         own = " (model)" if entry["rounds"] == len(heads[0]["occupancy"]) else ""
         line = {"layer": str(heads[0]["layer"]), "rounds": f"{entry['rounds']}{own}"}
-        for name, shown in (
-            ("keys", "keys"),
-            ("mass", "mass"),
-            ("top1", "top-1"),
-            ("top8", "top-8"),
-            ("top32", "top-32"),
-        ):
+        for name, shown in _SHARES.items():
             line[shown] = percent(mean(head["recall"][view][name] for head in heads))
         yield line
 

@@ -44,6 +44,9 @@ TRITON = "tests/ops/test_triton.py"
 TRITON_HASHING = "tests/ops/test_triton_hashing.py"
 MODEL = "tests/models/test_language_model.py"
 REVERSIBLE = "tests/models/test_reversible.py"
+INSPECT_SETS = "tests/inspection/test_visibility.py"
+INSPECT_SUMS = "tests/inspection/test_statistics.py"
+INSPECT_ROWS = "tests/inspection/test_summary.py"
 
 MUTATIONS = (
     # Masks
@@ -871,6 +874,119 @@ MUTATIONS = (
         "const int32_t token = from == nullptr ? static_cast<int32_t>(place) : from[place];",
         "const int32_t token = static_cast<int32_t>(place);",
         f"{HASHING}::test_sort_is_by_segment_bucket_and_position_padding_last",
+    ),
+    # Diagnostics
+    Mutation(
+        "inspect: a query sees itself",
+        "inspection/visibility.py",
+        "    others = counts * ~is_self\n",
+        "    others = counts * 1\n",
+        INSPECT_SETS,
+    ),
+    Mutation(
+        "inspect: a lone query sees nothing",
+        "inspection/visibility.py",
+        "return others + alone",
+        "return others",
+        INSPECT_SETS,
+    ),
+    Mutation(
+        "inspect: the last place of an interval is seen",
+        "inspection/visibility.py",
+        "(rank < end)",
+        "(rank <= end)",
+        INSPECT_SETS,
+    ),
+    Mutation(
+        "inspect: other segments are seen",
+        "inspection/visibility.py",
+        "(mine == segments[:, None]) & (mine >= 0)",
+        "(mine >= 0) & (segments >= 0)[:, None]",
+        INSPECT_SETS,
+    ),
+    Mutation(
+        "inspect: trax does not wrap",
+        "inspection/visibility.py",
+        "(mine + offset) % (n_rounds * per_round)",
+        "(mine + offset).clamp(0, n_rounds * per_round - 1)",
+        INSPECT_SETS,
+    ),
+    Mutation(
+        "inspect: same bucket in the first round only",
+        "inspection/visibility.py",
+        "self.buckets[:, :, :rounds].unbind(2)",
+        "self.buckets[:, :, :1].unbind(2)",
+        INSPECT_SETS,
+    ),
+    Mutation(
+        "inspect: top-k over k, however few keys there are",
+        "inspection/statistics.py",
+        "self.n_keys.clamp(1, k) for",
+        "self.n_keys.clamp(k, k) for",
+        INSPECT_SUMS,
+    ),
+    Mutation(
+        "inspect: a pair seen twice counts once",
+        "inspection/statistics.py",
+        "counts.to(logits.dtype).log()",
+        "counts.clamp(max=1).to(logits.dtype).log()",
+        INSPECT_SUMS,
+    ),
+    Mutation(
+        "inspect: keys are not normalised",
+        "inspection/statistics.py",
+        "unit_keys(q) if k is None else k",
+        "q if k is None else k",
+        INSPECT_SUMS,
+    ),
+    Mutation(
+        "inspect: only the last block counts",
+        "inspection/statistics.py",
+        "total[name] + value if name in total else value",
+        "value",
+        INSPECT_SUMS,
+    ),
+    Mutation(
+        "inspect: rounds beyond the model's own in its attention",
+        "inspection/statistics.py",
+        "own_view=list(rounds).index(own_rounds)",
+        "own_view=0",
+        INSPECT_SUMS,
+    ),
+    Mutation(
+        "inspect: q without its norm",
+        "inspection/capture.py",
+        "attention.project(branch.norm(x), position_ids)",
+        "attention.project(x, position_ids)",
+        INSPECT_ROWS,
+    ),
+    Mutation(
+        "inspect: more rounds in the place of the model's",
+        "inspection/summary.py",
+        "torch.cat([captured.buckets, more.to(captured.buckets.dtype)], dim=2)",
+        "torch.cat([more.to(captured.buckets.dtype), captured.buckets], dim=2)",
+        INSPECT_ROWS,
+    ),
+    Mutation(
+        "inspect: the last window replaces the others",
+        "inspection/summary.py",
+        "value[..., : short.shape[-1]] += short",
+        "pass",
+        INSPECT_ROWS,
+    ),
+    Mutation(
+        "inspect: a lone token per bucket is no token",
+        "inspection/occupancy.py",
+        "sizes.double() / sizes.sum(-1, keepdim=True).clamp_min(1)",
+        "sizes.double() / sizes.sum(-1, keepdim=True).clamp_min(10)",
+        INSPECT_ROWS,
+    ),
+    Mutation(
+        "inspect: windows share one seed",
+        "inspection/summary.py",
+        "capture(model, torch.from_numpy(window)[None].to(device), seed + number, receive)",
+        "capture(model, torch.from_numpy(window)[None].to(device), seed, receive)",
+        INSPECT_ROWS,
     ),
 )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from reformer.cli.parsing import UsageError, parse
+from reformer.cli.parsing import UsageError, check_checkpoint, check_split, parse, positive_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +78,8 @@ def _parse(arguments: Sequence[str]) -> tuple[Path, EvalOptions]:
 
     parsed = parse(Arguments, arguments, prog="reformer eval", description="Measure a trained run.")
     for split in parsed.splits:
-        if split not in ("train", "validation", "test"):
-            raise UsageError(f"unknown split {split!r}; splits: train, validation, test")
-    if parsed.checkpoint not in ("latest", "best"):
-        raise UsageError(f"--checkpoint must be latest or best, got {parsed.checkpoint!r}")
+        check_split(split)
+    check_checkpoint(parsed.checkpoint)
     if parsed.limit < 1:
         raise UsageError(f"--limit must be at least 1, got {parsed.limit}")
     return parsed.run.expanduser(), parsed
@@ -89,10 +87,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Path, EvalOptions]:
 
 def _variants(options: EvalOptions, task: str) -> list[str]:
     names = [] if options.attention is None else options.attention.split(",")
-    for number in [] if options.n_hashes is None else options.n_hashes.split(","):
-        if not number.strip().isdigit() or int(number) < 1:
-            raise UsageError(f"--n-hashes takes positive numbers separated by commas, got {options.n_hashes!r}")
-        names.append(f"lsh-{int(number)}")
+    names += [f"lsh-{number}" for number in positive_numbers("--n-hashes", options.n_hashes)]
     if names:
         return names
     # The columns of the paper's table 2.

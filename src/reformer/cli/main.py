@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "train": "train a recipe: reformer train quickstart",
     "eval": "bits per byte of a run, beside gzip, bzip2 and xz",
+    "inspect": "what a run's attention sees: buckets, recall of full attention, distances",
     "generate": "continue a prompt with a trained run",
     "data": "prepare a corpus: enwik8, or any file or folder",
     "demo": "train, evaluate and sample in one go (what `make demo` runs)",

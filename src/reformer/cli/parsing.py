@@ -38,6 +38,26 @@ def parse(cls: type[T], arguments: Sequence[str], *, prog: str, description: str
         raise UsageError(f"{_first_words(said.getvalue())}; see {prog} --help") from None
 
 
+def positive_numbers(option: str, text: str | None) -> list[int]:
+    """The numbers of "1,2,4"; none for None. Raises UsageError naming ``option``."""
+    words = [] if text is None else text.split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"{option} takes positive numbers separated by commas, got {text!r}")
+    return [int(word) for word in words]
+
+
+def check_split(split: str) -> None:
+    """Raise UsageError unless ``split`` is one."""
+    if split not in ("train", "validation", "test"):
+        raise UsageError(f"unknown split {split!r}; splits: train, validation, test")
+
+
+def check_checkpoint(which: str) -> None:
+    """Raise UsageError unless ``which`` is latest or best."""
+    if which not in ("latest", "best"):
+        raise UsageError(f"--checkpoint must be latest or best, got {which!r}")
+
+
 def _check_names(arguments: Sequence[str], known: list[str], prog: str) -> None:
     for argument in arguments:
         name = argument.split("=", 1)[0].replace("_", "-")

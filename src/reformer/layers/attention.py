@@ -104,15 +104,20 @@ class SelfAttention(nn.Module):
         training: bool,
     ) -> tuple[Tensor, Saved]:
         """(out, saved): a pure function of its arguments; with the ``saved`` of an earlier call it is replayed."""
+        q, k, v = self.project(x, position_ids)
+        dropout_p = self.dropout if training else 0.0
+        dropout_seed = derive_seed(seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None
+        out, saved = self._attend(q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed)
+        return self.to_out(out.transpose(1, 2).flatten(2)), saved
+
+    def project(self, x: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """(q, k, v) [B, H, L, D] as they enter the attention op, rotated where the layer is rotary; k is None for shared QK."""
         q, v = self._heads(self.to_q(x)), self._heads(self.to_v(x))
         k = None if self.to_k is None else self._heads(self.to_k(x))
         if self.rotary:
             q = rotate(q, position_ids)
             k = None if k is None else rotate(k, position_ids)
-        dropout_p = self.dropout if training else 0.0
-        dropout_seed = derive_seed(seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None
-        out, saved = self._attend(q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed)
-        return self.to_out(out.transpose(1, 2).flatten(2)), saved
+        return q, k, v
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)

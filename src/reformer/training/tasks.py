@@ -35,6 +35,9 @@ class Task(Protocol):
     def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
         """{"bits_per_byte", "n_bytes", "protocol", ...} on a split."""
 
+    def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
+        """What the model reads, int64 [L], in each of the first ``n_windows`` windows of a split."""
+
     def card(self) -> dict[str, Any]:
         """The data's part of the run card."""
 
@@ -73,6 +76,14 @@ class TextTask:
         protocol = f"first {min(limit, len(data)):,} {split} bytes, windows of {length:,}, overlap {overlap:,}; {how}"
         return {**result, "protocol": protocol}
 
+    def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
+        """Inputs [L] of successive windows; the last one, or a short split's only one, may be shorter."""
+        length = self.config.seq_len
+        windows = evaluation_windows(self.corpus.split(split), length, limit=n_windows * length)
+        if self.config.objective == "masked":
+            return (inputs[0] for inputs, _, _ in self._masked(windows))
+        return (_shifted(window[None], self.config.model.start_id)[0] for window, _ in windows)
+
     def card(self) -> dict[str, Any]:
         """Source, checksums and splits."""
         card = self.corpus.card
@@ -107,12 +118,17 @@ class DuplicationTask:
 
     def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
         """Accuracy and bits per symbol on ``limit`` fresh sequences; validation and test are different ones."""
-        seed = _EVALUATION_SEED + (split == "test")
+        seed = self._seed(split)
         size = self.config.batch_size
         batches = (self._draw(min(size, limit - first), seed, first) for first in range(0, limit, size))
         result = second_half_accuracy(model, batches)
         protocol = f"{limit:,} fresh sequences 0w0w with |w| = {self.half}, second w scored, fresh rotations per batch"
         return {**result, "protocol": protocol}
+
+    def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
+        """Inputs [L] of fresh sequences."""
+        sequences, _ = self._draw(n_windows, self._seed(split), 0)
+        return iter(_shifted(sequences, self.config.model.start_id))
 
     def card(self) -> dict[str, Any]:
         """What the sequences are made from."""
@@ -121,6 +137,9 @@ class DuplicationTask:
             "checksums": "none: drawn from (seed, step)",
             "splits": "endless; evaluation draws from other seeds",
         }
+
+    def _seed(self, split: str) -> int:
+        return _EVALUATION_SEED + (split == "test")
 
     def _draw(self, size: int, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         symbols = self.config.model.vocab_size - 1

@@ -1,0 +1,42 @@
+"""What a trained model is looked at on: the inputs of held-out windows."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tests.training.runs import TINY, tiny
+
+from reformer.training.recipes import recipe
+from reformer.training.tasks import make_task
+
+
+def test_a_causal_model_reads_successive_windows_behind_the_start_id(tmp_path):
+    task = make_task(tiny(tmp_path), tmp_path / "cache")
+    text = np.frombuffer((tmp_path / "text.txt").read_bytes(), dtype=np.uint8)
+    first, second = task.held_out("validation", 2)
+    assert first.tolist() == [TINY.model.start_id, *text[18_000 : 18_000 + TINY.seq_len - 1]]
+    assert second.tolist()[1:] == text[18_000 + TINY.seq_len : 18_000 + 2 * TINY.seq_len - 1].tolist()
+    # A split of 1,000 bytes ends with a shorter window, and has no more.
+    lengths = [len(window) for window in task.held_out("test", 100)]
+    assert sum(lengths) == 1000 and set(lengths[:-1]) == {TINY.seq_len}
+
+
+def test_a_bidirectional_model_reads_the_window_with_hidden_bytes(tmp_path):
+    model = dataclasses.replace(TINY.model, causal=False)
+    task = make_task(tiny(tmp_path, objective="masked", model=model), tmp_path / "cache")
+    text = np.frombuffer((tmp_path / "text.txt").read_bytes(), dtype=np.uint8)[18_000:]
+    (window,) = task.held_out("validation", 1)
+    hidden = window == model.mask_id
+    assert 0 < hidden.sum() < len(window)
+    assert (window == text[: len(window)]).sum() > len(window) // 2
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_duplication_reads_fresh_sequences(tmp_path, split):
+    task = make_task(dataclasses.replace(recipe("duplication"), seq_len=16), tmp_path)
+    windows = np.stack(list(task.held_out(split, 3)))
+    assert windows.shape == (3, 16) and (windows[:, 0] == 128).all()
+    # The start id, then 0w0w without its last symbol.
+    assert (windows[:, [1, 9]] == 0).all() and (windows[:, 2:8] == windows[:, 10:]).all()
+    other = np.stack(list(task.held_out("test" if split == "validation" else "validation", 3)))
+    assert not np.array_equal(windows, other)

@@ -1,0 +1,63 @@
+import math
+
+import pytest
+
+from reformer.experiments.experiment import SCALES
+from reformer.experiments.registry import NAMES, experiment
+from reformer.experiments.running import run_experiment
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smoke_scale_runs_and_fills_every_line(name, shared_work):
+    each = experiment(name)
+    rows = run_experiment(
+        each,
+        "smoke",
+        range(1),
+        results=shared_work / "results",
+        work=shared_work / "work",
+        cache_dir=shared_work / "cache",
+        command=["reformer", "reproduce", name],
+        notice=lambda line: None,
+    )
+    assert [row["row"] for row in rows] == [case.row for case in each.cases("smoke", 0)]
+    for row in rows:
+        assert row["columns"]
+        assert all(math.isfinite(value) for value in row["columns"].values()), row
+        assert row["cost"]["seconds"] > 0
+        assert row["protocol"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_scale_has_complete_cases_that_differ_in_nothing_but_the_seed(name):
+    each = experiment(name)
+    assert each.name == name
+    assert set(each.seeds) <= set(SCALES)
+    for scale in each.seeds:
+        first, second = each.cases(scale, 0), each.cases(scale, 1)
+        assert len({case.row for case in first}) == len(first)
+        assert [case.config for case in first] == [case.config for case in second]
+        assert {case.seed for case in second} == {1}
+        assert scale in each.notes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_papers_numbers_belong_to_lines_and_columns_of_the_table(name):
+    each = experiment(name)
+    lines = {case.row for scale in each.seeds for case in each.cases(scale, 0)}
+    assert {row for row, _ in each.paper} <= lines
+    assert {column for _, column in each.paper} <= set(each.columns)
+
+
+def test_table_2_holds_the_papers_table():
+    paper = experiment("table2").paper
+    assert len(paper) == 20
+    assert paper["full", "lsh-1"] == 52.5
+    assert paper["lsh-4", "full"] == 0.8
+    assert paper["lsh-2", "lsh-2"] == 98.1
+    assert paper["lsh-1", "lsh-1"] == 77.9
+
+
+def test_an_unknown_experiment_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="unknown experiment 'table-2'; did you mean 'table2'"):
+        experiment("table-2")

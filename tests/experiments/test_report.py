@@ -1,0 +1,101 @@
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from reformer.experiments.registry import NAMES, experiment
+from reformer.experiments.report import write_report
+from reformer.experiments.report.aggregate import Cell, lines
+from reformer.experiments.report.markdown import section
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(line, seed, config_id="a", scale="laptop", name="table2", **columns):
+    return {
+        "experiment": name, "scale": scale, "row": line, "seed": seed, "config_id": config_id, "columns": columns,
+        "cost": {"seconds": 60.0 + seed, "steps": 10, "peak_memory_bytes": 2**30}, "curve": [[1, 2.0 + seed], [2, 1.5]],
+        "protocol": "p", "date": f"2026-01-0{seed + 1}T00:00:00+00:00", "command": "reformer reproduce x",
+        "code": {"commit": "0123456789abcdef", "dirty": False, "version": "0"},
+        "hardware": {"cpu": "A CPU", "gpus": [], "torch_threads": 2}, "software": {},
+    }  # fmt: skip
+
+
+def test_cells_are_the_mean_and_the_sample_deviation():
+    assert Cell((99.0, 100.0)).text(2) == "99.50 ± 0.71"
+    assert Cell((99.25,)).text(1) == "99.2"
+
+
+def test_only_the_newest_config_counts_and_the_newest_row_of_each_seed():
+    table2 = experiment("table2")
+    rows = [
+        row("lsh-4", 0, "old", full=1.0),
+        row("lsh-4", 1, "old", full=2.0),
+        row("lsh-4", 0, "new", full=3.0),
+        row("lsh-4", 0, "new", full=4.0),
+        row("full", 0, full=5.0),
+        row("full", 1, scale="smoke", full=6.0),
+        row("full", 1, name="scale", full=7.0),
+    ]
+    found = lines(table2, rows, "laptop")
+    assert [line.name for line in found] == ["full", "lsh-4"]
+    assert found[1].cell("full").values == (4.0,)
+    assert found[0].cell("full").values == (5.0,)
+    assert found[0].cell("lsh-1") is None
+
+
+def test_a_table_shows_the_papers_number_ours_and_what_was_not_run():
+    rows = [row("lsh-4", seed, **{"full": 99.0 + seed, "lsh-8": 98.0}) for seed in (0, 1)]
+    text = section(experiment("table2"), rows, [])
+    line = next(line for line in text.splitlines() if line.startswith("| lsh-4 | 0.8"))
+    assert line == (
+        "| lsh-4 | 0.8 \\| **99.50 ± 0.71** | 100 \\| **98.00 ± 0.00** | 99.9 \\| **not run** | 99.4 \\| **not run** "
+        "| 91.9 \\| **not run** |"
+    )
+    assert "| lsh-4 | 2 | 10 |" in text
+    assert "2026-01-01 to 2026-01-02 | 0123456789 | `reformer reproduce x` |" in text
+    assert "table2, gpu: not run" in text
+    assert "table2, laptop: not run" not in text
+
+
+class References(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.pictures = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "src" or (name == "href" and tag != "a"):
+                self.pictures += value.startswith("data:image/")
+                if not value.startswith("data:"):
+                    self.fetched.append(value)
+
+
+def test_the_page_holds_its_pictures_and_fetches_nothing(tmp_path):
+    import json
+
+    results = tmp_path / "results"
+    results.mkdir()
+    rows = [row("lsh + local", seed, name="baselines", test=2.0) for seed in (0, 1)]
+    (results / "baselines.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    document, page, *drawn = write_report(results, tmp_path / "docs/results.md")
+    assert [path.name for path in drawn] == ["baselines-laptop.svg"]
+    assert "](results/baselines-laptop.svg)" in document.read_text()
+    references = References()
+    references.feed(page.read_text())
+    assert references.fetched == []
+    assert references.pictures == 1
+    assert all(f"`{name}`" in document.read_text() for name in NAMES)
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="not in a checkout")
+def test_regenerating_the_report_changes_no_byte(tmp_path):
+    out = tmp_path / "docs/results.md"
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    written = write_report(tmp_path / "results", out)
+    for path in written:
+        committed = ROOT / "docs" / path.relative_to(out.parent)
+        assert committed.read_bytes() == path.read_bytes(), f"{committed.name}: run reformer report"
+    kept = {path.name for path in (ROOT / "docs/results").glob("*")}
+    assert kept == {path.name for path in written[2:]}

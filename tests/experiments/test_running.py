@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+from reformer.experiments.experiment import Case, Experiment, Result, Stopped
+from reformer.experiments.running import run_experiment
+from reformer.training.rows import read_rows
+
+
+class Counting:
+    """An experiment of two lines whose values are (line, seed), and a record of what ran."""
+
+    def __init__(self, version=1, stop_at=None):
+        self.ran, self.version, self.stop_at = [], version, stop_at
+        self.experiment = Experiment(
+            name="counting",
+            title="Counting",
+            metric="number",
+            better="",
+            columns=("a", "b"),
+            cases=self.cases,
+            seeds={"laptop": 2},
+            notes={"laptop": "all of it"},
+        )
+
+    def cases(self, scale, seed):
+        return [self.case(row, seed) for row in ("one", "two")]
+
+    def case(self, row, seed):
+        def run(place):
+            if (row, seed) == self.stop_at:
+                raise Stopped("stopped by SIGTERM")
+            self.ran.append((row, seed))
+            return Result(columns={"a": len(row), "b": seed}, cost={"seconds": 1.0}, protocol="counted")
+
+        return Case(row=row, seed=seed, config={"version": self.version, "row": row}, run=run)
+
+
+def run(counting, folder, **changes):
+    options = {"results": folder / "results", "work": folder, "cache_dir": folder, "command": ["reformer"]} | changes
+    return run_experiment(counting.experiment, "laptop", range(2), notice=lambda line: None, **options)
+
+
+ALL = [("one", 0), ("two", 0), ("one", 1), ("two", 1)]
+
+
+def test_every_case_is_recorded_with_what_it_takes_to_repeat_it(tmp_path):
+    rows = run(Counting(), tmp_path)
+    assert rows == read_rows(tmp_path / "results/counting.jsonl")
+    assert [(row["row"], row["seed"]) for row in rows] == ALL
+    assert rows[2]["columns"] == {"a": 3, "b": 1}
+    assert rows[0]["config_id"] == rows[2]["config_id"] != rows[1]["config_id"]
+    for name in ("code", "hardware", "software", "date", "command", "protocol", "metric", "scale"):
+        assert rows[0][name]
+
+
+def test_finished_cases_are_not_run_again_and_an_interruption_loses_none(tmp_path):
+    with pytest.raises(Stopped):
+        run(Counting(stop_at=("one", 1)), tmp_path)
+    again = Counting()
+    rows = run(again, tmp_path)
+    assert again.ran == ALL[2:]
+    assert [(row["row"], row["seed"]) for row in rows] == ALL
+    third = Counting()
+    assert run(third, tmp_path) == rows
+    assert third.ran == []
+
+
+def test_results_of_another_config_do_not_count(tmp_path):
+    run(Counting(version=1), tmp_path)
+    changed = Counting(version=2)
+    run(changed, tmp_path)
+    assert changed.ran == ALL
+
+
+def test_a_line_torn_by_a_kill_is_run_again(tmp_path):
+    run(Counting(), tmp_path)
+    path = tmp_path / "results/counting.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    again = Counting()
+    run(again, tmp_path)
+    assert again.ran == ALL[3:]
+    assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 0, 1, 1]
+
+
+def test_only_the_lines_asked_for_run(tmp_path):
+    counting = Counting()
+    run(counting, tmp_path, rows=("two",))
+    assert counting.ran == [("two", 0), ("two", 1)]
+    with pytest.raises(ValueError, match="counting at laptop has no line 'three'; lines: one, two"):
+        run(counting, tmp_path, rows=("three",))
+    with pytest.raises(ValueError, match="counting has no scale 'gpu'; scales: laptop"):
+        run_experiment(
+            counting.experiment, "gpu", range(1), results=tmp_path, work=tmp_path, cache_dir=tmp_path, command=[]
+        )

@@ -7,7 +7,17 @@ import importlib
 
 from reformer.experiments.experiment import Experiment
 
-NAMES = ("table2", "baselines", "context", "ablate-lsh", "patterns", "scale")
+NAMES = (
+    "table1-3",
+    "table2",
+    "figure5-left",
+    "claims",
+    "baselines",
+    "context",
+    "ablate-lsh",
+    "patterns",
+    "scale",
+)
 
 
 def experiment(name: str) -> Experiment:

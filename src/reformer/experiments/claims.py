@@ -1,0 +1,78 @@
+"""The paper's claims of size: a million tokens, a whole novel, and 20 layers at 64K, each on one device.
+
+    reformer reproduce claims --scale laptop
+
+One training step (Adafactor) of each shape in a fresh process. "1M tokens": the authors' 6 layers local/LSH, [128, 128]
+buckets, one round, d_model 256, within 16 GB of an accelerator. "novel, 512K": their demo's shape, 524,288 tokens as one
+sequence, 2.7M parameters within 8 GB. "20 layers, 64K": the enwik8 model with 20 layers, d_model reduced to 256 here.
+Expected on two CPU cores: a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from reformer.bench.shapes import enwik8, million
+from reformer.experiments.experiment import Case, Experiment, Place, Result
+from reformer.experiments.step_case import measure_step
+from reformer.models import ReformerConfig
+
+_GIB, _SECONDS = "peak, GiB", "seconds a step"
+
+
+def _novel() -> tuple[ReformerConfig, int]:
+    base, _ = million()
+    shape = {"vocab_size": 320, "n_buckets": (64, 128), "axial_shape": (512, 1024), "axial_dims": (64, 192)}
+    return replace(base, **shape), 524_288  # type: ignore[arg-type]
+
+
+def _twenty() -> tuple[ReformerConfig, int]:
+    base, length = enwik8()
+    return replace(base, attention=("lsh",) * 20), length
+
+
+_SHAPES = {"1M tokens": million, "novel, 512K tokens": _novel, "20 layers, 64K tokens": _twenty}
+
+
+def _small(config: ReformerConfig) -> tuple[ReformerConfig, int]:
+    tiny = replace(config, attention=config.attention[:2], axial_shape=(16, 16), n_buckets=(4, 4), ff_chunk_len=64)
+    return tiny, 256
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One case a claim."""
+
+    def case(row: str) -> Case:
+        config, length = _SHAPES[row]()
+        if scale == "smoke":
+            config, length = _small(config)
+
+        def run(place: Place) -> Result:
+            cost = measure_step(config, seq_len=length, optimizer="adafactor", repeats=0)
+            return Result(
+                columns={_GIB: cost.peak_bytes / 2**30, _SECONDS: cost.seconds},
+                cost={"seconds": cost.seconds, "peak_memory_bytes": cost.peak_bytes, "steps": 1, "tokens": length},
+                protocol=f"one training step of {length:,} tokens in a fresh process, first step timed",
+            )
+
+        return Case(row=row, seed=seed, config={"model": asdict(config), "seq_len": length}, run=run)
+
+    return [case(row) for row in _SHAPES]
+
+
+EXPERIMENT = Experiment(
+    name="claims",
+    title="Claims: a million tokens, a whole novel, 20 layers at 64K, each on one device (paper: 16, 8 and 16 GB at most)",
+    metric="peak memory of the process (GPU: of its tensors) and time",
+    better="lower",
+    columns=(_GIB, _SECONDS),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 1, "gpu": 1},
+    paper={("1M tokens", _GIB): 16, ("novel, 512K tokens", _GIB): 8, ("20 layers, 64K tokens", _GIB): 16},
+    notes={
+        "smoke": "toy sizes: shows that everything runs, nothing else",
+        "laptop": "the shapes of the claims; the 20-layer model with d_model 256 instead of 1,024",
+        "gpu": "the shapes of the claims; the 20-layer model with d_model 256 instead of 1,024",
+    },
+    digits=2,
+)

@@ -1,0 +1,124 @@
+"""Tables 1 and 3: how time and memory of the five model variants grow with length and with depth.
+
+    reformer reproduce table1-3 --scale laptop
+
+A training step (Adam, random tokens) is measured at growing length and at growing depth, each in a fresh process; columns
+hold the slope of a straight line through the logarithms: 1 is linear, 2 quadratic, 0 constant. The paper's claims are
+those of its tables for large L. Ours differ in one way that helps every variant: full attention never stores L × L weights
+(scaled_dot_product_attention), so its memory is linear in L too. Expected on two CPU cores: ten minutes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
+
+from reformer.experiments.experiment import Case, Experiment, Place, Result
+from reformer.experiments.step_case import StepCost, measure_step
+from reformer.models import ReformerConfig
+
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "Transformer": {"kind": "full", "reversible": False, "chunked": False},
+    "Reversible Transformer": {"kind": "full", "reversible": True, "chunked": False},
+    "Chunked Reversible Transformer": {"kind": "full", "reversible": True, "chunked": True},
+    "LSH Transformer": {"kind": "lsh", "reversible": False, "chunked": False},
+    "Reformer": {"kind": "lsh", "reversible": True, "chunked": True},
+}
+_TIME_L, _MEMORY_L, _MEMORY_DEPTH = "time by length", "activations by length", "activations by depth"
+_COLUMNS = (_TIME_L, _MEMORY_L, _MEMORY_DEPTH)
+_LENGTHS = {"smoke": (128, 256), "laptop": (4096, 8192, 16_384), "gpu": (16_384, 32_768, 65_536)}
+_DEPTHS = {"smoke": (1, 2), "laptop": (2, 4, 8), "gpu": (2, 6, 12)}
+_WIDTHS = {"smoke": 32, "laptop": 128, "gpu": 1024}
+
+
+def model(scale: str, variant: str, depth: int) -> ReformerConfig:
+    """One of the five variants: heads of 64, d_ff four times d_model, four hash rounds."""
+    what, width = _VARIANTS[variant], _WIDTHS[scale]
+    return ReformerConfig(
+        d_model=width,
+        d_ff=4 * width,
+        n_heads=max(1, width // 64),
+        attention=(what["kind"],) * depth,
+        n_hashes=4,
+        positions="sinusoidal",
+        reversible=what["reversible"],
+        ff_chunk_len=512 if what["chunked"] else None,
+        loss_chunk_len=512 if what["chunked"] else None,
+    )
+
+
+def slope(xs: list[float], ys: list[float]) -> float:
+    """Of the least-squares line through (log x, log y)."""
+    u, v = [math.log(x) for x in xs], [math.log(y) for y in ys]
+    mean_u, mean_v = sum(u) / len(u), sum(v) / len(v)
+    above = sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v))
+    return above / sum((a - mean_u) ** 2 for a in u)
+
+
+def _run(scale: str, variant: str) -> Result:
+    began = perf_counter()
+    lengths, depths = _LENGTHS[scale], _DEPTHS[scale]
+    by_length = [measure_step(model(scale, variant, depths[0]), seq_len=length) for length in lengths]
+    by_depth = [by_length[0]]
+    for depth in depths[1:]:
+        by_depth.append(measure_step(model(scale, variant, depth), seq_len=lengths[0], repeats=0))
+    columns = {
+        _TIME_L: slope([*lengths], [cost.seconds for cost in by_length]),
+        _MEMORY_L: slope([*lengths], [_activations(cost) for cost in by_length]),
+        _MEMORY_DEPTH: slope([*depths], [_activations(cost) for cost in by_depth]),
+    }
+    measured = "; ".join(
+        f"L={length:,}: {cost.seconds:.3g} s, {cost.activation_bytes / 2**20:.0f} MiB"
+        for length, cost in zip(lengths, by_length)
+    )
+    deep = ", ".join(f"{depth}: {cost.activation_bytes / 2**20:.0f} MiB" for depth, cost in zip(depths, by_depth))
+    cost = {"seconds": perf_counter() - began, "peak_memory_bytes": max(c.peak_bytes for c in (*by_length, *by_depth))}
+    return Result(
+        columns=columns, cost=cost, protocol=f"{depths[0]} layers, {measured}; depth at L={lengths[0]:,}, {deep}"
+    )
+
+
+def _activations(cost: StepCost) -> float:
+    # At toy sizes the process's own memory covers them.
+    return max(cost.activation_bytes, 1.0)
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One case a variant."""
+
+    def case(variant: str) -> Case:
+        def run(place: Place) -> Result:
+            return _run(scale, variant)
+
+        described = asdict(replace(model(scale, variant, 1), impl="auto"))
+        config = {"model": described, "lengths": _LENGTHS[scale], "depths": _DEPTHS[scale]}
+        return Case(row=variant, seed=seed, config=config, run=run)
+
+    return [case(variant) for variant in _VARIANTS]
+
+
+_CLAIMS = {
+    "Transformer": (2, 2, 1),
+    "Reversible Transformer": (2, 2, 0),
+    "Chunked Reversible Transformer": (2, 2, 0),
+    "LSH Transformer": (1, 1, 1),
+    "Reformer": (1, 1, 0),
+}
+
+EXPERIMENT = Experiment(
+    name="table1-3",
+    title="Tables 1 and 3: growth of time and memory, as fitted exponents",
+    metric="exponent of a power law fitted to training steps",
+    better="",
+    columns=_COLUMNS,
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 1, "gpu": 1},
+    paper={(row, column): value for row, values in _CLAIMS.items() for column, value in zip(_COLUMNS, values)},
+    notes={
+        "smoke": "toy sizes: shows that everything runs, nothing else",
+        "laptop": "d_model 128, lengths 4,096 to 16,384 at 2 layers, depths 2 to 8 at 4,096",
+        "gpu": "d_model 1,024, lengths 16,384 to 65,536 at 2 layers, depths 2 to 12 at 16,384, bfloat16",
+    },
+)

@@ -56,6 +56,7 @@ def attention_cache(
         max_len=max_len,
         dtype=weight.dtype,
         device=weight.device,
+        impl="auto" if attention.impl == "auto" else "eager",
         **hashing,
     )
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from reformer.ops import native
 from reformer.ops.decoding import eager
 from reformer.ops.decoding.cache import AttentionCache
 from reformer.ops.hashing import hash_vectors
@@ -39,8 +38,8 @@ def prefill_cache(
     if cache.buckets is not None:
         assert buckets is not None
         cache.buckets[..., :n] = buckets.gather(-1, source[:, None, None].expand(*buckets.shape[:3], n)).int()
-        if cache.links is not None:
-            cache.links.rebuild(cache, counts)
+        if cache.native is not None:
+            cache.native.rebuild(cache, counts)
 
 
 def decode_attention(
@@ -52,7 +51,6 @@ def decode_attention(
     is_real: Tensor | None,
     *,
     scale: float,
-    impl: str = "auto",
 ) -> Tensor:
     """Attention out [B, H, T, E] of the next T tokens, which enter the cache one after another.
 
@@ -62,12 +60,13 @@ def decode_attention(
         q, k, v: [B, H, T, D]; ``k=None``: shared QK.
         counts: [B] int64, real tokens of each row before these.
         is_real: [B, T] bool; padding gets 0 and leaves no trace. None: all real.
-        impl: "auto", "native" (the C++ kernel, a cost that does not grow with the length), or "eager" (plain PyTorch,
-            any device, looks at every slot).
+
+    The cache must have room for them (``AttentionCache.reserve``).
     """
-    T = q.shape[2]
+    if cache.native is not None:
+        return cache.native.decode(cache, q, k, v, counts, is_real, scale)
     outs = []
-    for t in range(T):
+    for t in range(q.shape[2]):
         real = None if is_real is None else is_real[:, t]
         key = unit_keys(q[:, :, t]) if k is None else k[:, :, t]
         bucket = None

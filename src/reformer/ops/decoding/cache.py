@@ -8,12 +8,13 @@ B batch, H heads, S slots, D key size, E value size, R hash rounds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from reformer.ops import native
 from reformer.ops.checks import require_shape
+from reformer.ops.decoding.native import NativeStep
 from reformer.ops.hashing import Buckets, bucket_factors
 
 # Memory at the start; it doubles when it is full.
@@ -53,7 +54,7 @@ class AttentionCache:
         values: [B, H, S, E].
         buckets: [B, H, R, S] int32, or None without hashing.
         rotations: [H, D, R, columns], fixed for the generation, or None.
-        links: what the implementation derives from the buckets, so that a step need not look at all of them.
+        native: the C++ kernel's own view of the cache, if that is what decodes.
     """
 
     def __init__(
@@ -69,7 +70,13 @@ class AttentionCache:
         device: torch.device,
         rotations: Tensor | None = None,
         n_buckets: Buckets | None = None,
+        impl: str = "auto",
     ) -> None:
+        """``impl``: "native" (C++, a cost that does not grow with the length), "eager" (plain PyTorch, any device, looks
+        at every slot), or "auto", native where it can serve. Rotations and ``n_buckets`` are those of LSH attention.
+
+        Raises ValueError for an ``impl`` that cannot serve.
+        """
         self.reach, self.max_len, self.rotations = reach, max_len, rotations
         self.factors = () if n_buckets is None else bucket_factors(n_buckets)
         farthest = reach.farthest
@@ -81,7 +88,10 @@ class AttentionCache:
         self.buckets: Tensor | None = None
         if rotations is not None:
             self.buckets = torch.zeros(batch, heads, rotations.shape[2], slots, dtype=torch.int32, device=device)
-        self.links: Any = None
+        obstacle = native.obstacle(device, dtype, key_width)
+        if impl == "native" and obstacle is not None:
+            raise ValueError(f"impl='native' cannot decode here: {obstacle}; use impl='auto'")
+        self.native = NativeStep(self) if impl != "eager" and obstacle is None else None
 
     @property
     def slots(self) -> int:
@@ -96,16 +106,16 @@ class AttentionCache:
         self.keys, self.values = _longer(self.keys, 2, slots), _longer(self.values, 2, slots)
         if self.buckets is not None:
             self.buckets = _longer(self.buckets, 3, slots)
-        if self.links is not None:
-            self.links.reserve(self)
+        if self.native is not None:
+            self.native.reserve(self)
 
     def reorder(self, rows: Tensor) -> None:
         """Row b becomes what row ``rows[b]`` was; there may be more or fewer rows than before."""
         self.keys, self.values = self.keys[rows], self.values[rows]
         if self.buckets is not None:
             self.buckets = self.buckets[rows]
-        if self.links is not None:
-            self.links.reorder(self, rows)
+        if self.native is not None:
+            self.native.reorder(self, rows)
 
     def to_tensors(self, length: int) -> dict[str, Tensor]:
         """What is filled by at most ``length`` tokens of a row, and the rotations."""
@@ -126,8 +136,8 @@ class AttentionCache:
             part = x if name == "rotations" else x[..., :n] if name == "buckets" else x[:, :, :n]
             require_shape(name, tensors[name], tuple(part.shape), "as saved for this layer")
             part.copy_(tensors[name])
-        if self.links is not None:
-            self.links.rebuild(self, counts)
+        if self.native is not None:
+            self.native.rebuild(self, counts)
 
     def held_places(self, last: Tensor) -> Tensor:
         """The place of the token in each slot [B, S] when ``last`` [B] is the newest; negative for an empty slot."""

@@ -43,7 +43,8 @@ def search_beams(
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
     if not alpha >= 0.0:
         raise ValueError(f"the length penalty alpha must be at least 0, got {alpha}")
-    live, finished = [Hypothesis()], []
+    live: list[Hypothesis] = [Hypothesis()]
+    finished: list[Hypothesis] = []
     for step in range(1, n_tokens + 1):
         with torch.no_grad():
             logits = decoder.decode(tokens, state, last_only=True)[:, -1]

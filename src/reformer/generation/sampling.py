@@ -57,4 +57,6 @@ def _seen(seen: Tensor | None, tokens: Tensor, segment_ids: Tensor | None, logit
     if seen is None:
         seen = torch.zeros_like(logits, dtype=torch.bool)
     counted = tokens < V if segment_ids is None else (tokens < V) & (segment_ids >= 0)
-    return seen | (torch.zeros_like(seen, dtype=torch.int32).scatter_add_(1, tokens.clamp(max=V - 1), counted.int()) > 0)
+    return seen | (
+        torch.zeros_like(seen, dtype=torch.int32).scatter_add_(1, tokens.clamp(max=V - 1), counted.int()) > 0
+    )

@@ -39,7 +39,9 @@ def stream(
     """
     seeds = range(len(prompts)) if seeds is None else seeds
     if len(seeds) != len(prompts) or not prompts:
-        raise ValueError(f"give at least one prompt and one seed for each, got {len(prompts)} prompts, {len(seeds)} seeds")
+        raise ValueError(
+            f"give at least one prompt and one seed for each, got {len(prompts)} prompts, {len(seeds)} seeds"
+        )
     stopping = _stopping(model, stop)
     tokens, segment_ids, state = _start(model, prompts, n_tokens, rotation_seed, max_len)
     return sample_tokens(model, state, tokens, segment_ids, n_tokens, sampling, seeds=seeds, stopping=stopping)

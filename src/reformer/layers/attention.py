@@ -180,9 +180,14 @@ class LSHSelfAttention(SelfAttention):
 
     def rotations(self, seed: Tensor, n_buckets: Buckets, device: torch.device) -> Tensor:
         """The rotations [H, D, R, columns] that ``attend`` hashes with under this seed and number of buckets."""
-        seed = derive_seed(seed, _ROTATIONS)
-        sizes = {"n_hashes": self.n_hashes, "n_buckets": n_buckets, "n_heads": self.n_heads}
-        return seeded_rotations(self.head_dim, seed, **sizes, device=device)
+        return seeded_rotations(
+            self.head_dim,
+            derive_seed(seed, _ROTATIONS),
+            n_hashes=self.n_hashes,
+            n_buckets=n_buckets,
+            n_heads=self.n_heads,
+            device=device,
+        )
 
     def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
         if saved is None:

@@ -34,10 +34,25 @@ class NewTokens:
     real_first: Tensor | None
 
 
-def attention_cache(
+def empty_caches(
+    stack: ReversibleStack, *, batch: int, max_len: int, seed: Tensor, n_buckets: Buckets
+) -> list[AttentionCache]:
+    """One cache for each layer, with the rotations of the parallel pass under the same ``seed``.
+
+    ``n_buckets``: of LSH layers, whose own number is not looked at.
+    """
+    caches = []
+    for layer, (branch_seed, _) in zip(stack.layers, stack.seeds(seed)):
+        attention = layer.attention.inner
+        assert isinstance(attention, SelfAttention)
+        inner_seed = layer.attention.inner_seed(branch_seed)
+        caches.append(_empty_cache(attention, batch=batch, max_len=max_len, seed=inner_seed, n_buckets=n_buckets))
+    return caches
+
+
+def _empty_cache(
     attention: SelfAttention, *, batch: int, max_len: int, seed: Tensor, n_buckets: Buckets
 ) -> AttentionCache:
-    """An empty cache for a layer; ``seed`` is the one that ``SelfAttention.attend`` would get."""
     weight = attention.to_q.weight
     hashing: dict[str, Any] = {}
     reach = Reach(pattern="position", exclude_self=attention.shared_qk)

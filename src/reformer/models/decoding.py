@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from reformer.layers.decoding import NewTokens, attention_cache, decode_stack, real_tokens_first
+from reformer.layers.decoding import NewTokens, decode_stack, empty_caches, real_tokens_first
 from reformer.ops import as_seed, automatic_n_buckets, derive_seed
 from reformer.ops.checks import require_at_least, require_integer, require_shape
-from reformer.ops.decoding import AttentionCache
 from reformer.ops.hashing import Buckets, bucket_factors
 
 if TYPE_CHECKING:
@@ -42,24 +41,22 @@ class DecodingState:
         if max_len is None:
             max_len = config.longest_input
         if max_len is None:
-            raise ValueError(f"positions={config.positions!r} have no longest input: give max_len, the most tokens to come")
+            raise ValueError(
+                f"positions={config.positions!r} have no longest input: give max_len, the most tokens to come"
+            )
         require_at_least("max_len", max_len, 1)
         config.require_length(max_len)
         self.length, self.max_len = 0, max_len
         n_buckets = config.n_buckets
         self.n_buckets: Buckets = automatic_n_buckets(max_len, config.lsh_chunk_len) if n_buckets is None else n_buckets
         self.counts = torch.zeros(batch_size, dtype=torch.int64, device=model.head.weight.device)
-        seeds = model.stack.seeds(derive_seed(as_seed(seed), STACK_SEED))
-        self.caches: list[AttentionCache] = [
-            attention_cache(
-                layer.attention.inner,
-                batch=batch_size,
-                max_len=max_len,
-                seed=layer.attention.inner_seed(attention_seed),
-                n_buckets=self.n_buckets,
-            )
-            for layer, (attention_seed, _) in zip(model.stack.layers, seeds)
-        ]
+        self.caches = empty_caches(
+            model.stack,
+            batch=batch_size,
+            max_len=max_len,
+            seed=derive_seed(as_seed(seed), STACK_SEED),
+            n_buckets=self.n_buckets,
+        )
 
     @property
     def batch_size(self) -> int:
@@ -127,7 +124,9 @@ def decode_hidden(
     if (tokens is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of tokens and inputs_embeds")
     x = model.embedding(tokens) if inputs_embeds is None else inputs_embeds
-    require_shape("the input", x, (state.batch_size, None, model.config.d_model), "[batch of the state, tokens, d_model]")
+    require_shape(
+        "the input", x, (state.batch_size, None, model.config.d_model), "[batch of the state, tokens, d_model]"
+    )
     T = x.shape[1]
     require_at_least("the number of tokens", T, 1)
     if state.length + T > state.max_len:

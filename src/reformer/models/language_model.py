@@ -110,7 +110,9 @@ class ReformerLM(nn.Module):
         x = self.add_positions(x, position_ids)
         if self.training and self.config.dropout > 0.0:
             x = dropout(x, self.config.dropout, derive_seed(seed, _EMBEDDING_DROPOUT))
-        y1, y2 = self.stack(x, x, seed=derive_seed(seed, STACK_SEED), segment_ids=segment_ids, position_ids=position_ids)
+        y1, y2 = self.stack(
+            x, x, seed=derive_seed(seed, STACK_SEED), segment_ids=segment_ids, position_ids=position_ids
+        )
         return self.norm(torch.cat([y1, y2], dim=-1))
 
     def decoding_state(self, batch_size: int, max_len: int | None = None, seed: int | Tensor = 0) -> DecodingState:
@@ -143,7 +145,9 @@ class ReformerLM(nn.Module):
 
         Raises ValueError or TypeError for shapes that do not fit and beyond the state's ``max_len``.
         """
-        return self.head(self.decode_hidden(tokens, state, segment_ids, inputs_embeds=inputs_embeds, last_only=last_only))
+        return self.head(
+            self.decode_hidden(tokens, state, segment_ids, inputs_embeds=inputs_embeds, last_only=last_only)
+        )
 
     @torch.no_grad()
     def decode_hidden(

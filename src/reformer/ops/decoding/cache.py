@@ -129,9 +129,13 @@ class AttentionCache:
         """Fill an empty cache with what ``to_tensors`` returned. Raises ValueError for tensors of another layer."""
         self.reserve(length)
         n = min(length, self.slots)
-        mine = {name: x for name in ("keys", "values", "buckets", "rotations") if (x := getattr(self, name)) is not None}
+        mine = {
+            name: x for name in ("keys", "values", "buckets", "rotations") if (x := getattr(self, name)) is not None
+        }
         if sorted(mine) != sorted(tensors):
-            raise ValueError(f"expected the tensors {', '.join(sorted(mine))}, got {', '.join(sorted(tensors)) or 'none'}")
+            raise ValueError(
+                f"expected the tensors {', '.join(sorted(mine))}, got {', '.join(sorted(tensors)) or 'none'}"
+            )
         for name, x in mine.items():
             part = x if name == "rotations" else x[..., :n] if name == "buckets" else x[:, :, :n]
             require_shape(name, tensors[name], tuple(part.shape), "as saved for this layer")

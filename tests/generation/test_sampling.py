@@ -110,6 +110,8 @@ def test_the_longest_input_can_be_filled_and_not_exceeded(model):
         stream(model, [b"", b"x" * 30], 3, GREEDY)
     with pytest.raises(ValueError, match=r"prompt of 40 bytes.*longest input, 32; shorten the prompt"):
         stream(model, [b"x" * 40], 1, GREEDY)
+    with pytest.raises(ValueError, match="prompt of 5 and 4 new ones exceed max_len=8"):
+        stream(model, [b"", b"x" * 5], 4, GREEDY, max_len=8)
 
 
 def test_token_ids_continue_a_model_of_symbols():

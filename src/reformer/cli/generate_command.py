@@ -68,19 +68,23 @@ def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> N
         min_p=options.min_p,
         repetition_penalty=options.repetition_penalty,
     )
-    _, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
-    tokens = _continuation(model, prompt, sampling, options)
+    run, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
+    # With as many buckets as in training, if that is where the text will fit.
+    max_len = max(run.config.seq_len, len(prompt) + options.n_bytes)
+    longest = model.config.longest_input
+    tokens = _continuation(model, prompt, sampling, options, max_len if longest is None else min(max_len, longest))
     stream_utf8([*prompt], sys.stdout)
     stream_utf8(tokens, sys.stdout)
     print()
 
 
 def _continuation(
-    model: "ReformerLM", prompt: bytes, sampling: "SamplingConfig", options: GenerateOptions
+    model: "ReformerLM", prompt: bytes, sampling: "SamplingConfig", options: GenerateOptions, max_len: int
 ) -> Iterable[int]:
     from reformer.generation import beam_search, stream
 
-    common: dict[str, Any] = {"stop": [os.fsencode(s) for s in options.stop], "rotation_seed": options.seed}
+    stop = [os.fsencode(s) for s in options.stop]
+    common: dict[str, Any] = {"stop": stop, "rotation_seed": options.seed, "max_len": max_len}
     if options.num_beams is not None:
         return beam_search(model, prompt, options.n_bytes, num_beams=options.num_beams, **common)[0].tokens
     steps = stream(model, [prompt], options.n_bytes, sampling, seeds=[options.seed], **common)

@@ -32,7 +32,9 @@ def stream(
         seeds: one per row (default 0, 1, ..). With it a row's tokens are the same, to rounding, whatever the other rows.
         stop: a row ends with the first of these strings in what it generated, which is the last that it yields.
         rotation_seed: fixes the hash rotations of all rows.
-        max_len: see ``ReformerLM.decoding_state``; a model without a longest input takes the next power of two.
+        max_len: the longest prompt and continuation to make room for; the automatic number of buckets is the one for
+            it, so the length that the model was trained at is a good choice. Default: the model's longest input, or
+            without one the next power of two.
 
     Raises ValueError, before the first token, if a prompt with its continuation exceeds the model's longest input, for
     token ids outside the vocabulary, and for a model that is not causal or, given bytes, not of bytes.
@@ -82,13 +84,13 @@ def _start(
     config = model.config
     if not config.causal:
         raise ValueError("only a causal model can continue a text; this one was trained on hidden bytes (causal=False)")
-    if max_len is None:
-        max_len = config.longest_input
     for prompt in prompts:
-        _check_prompt(model, prompt, n_tokens, max_len)
+        _check_prompt(model, prompt, n_tokens)
     longest = max(map(len, prompts))
-    if max_len is None:
+    if max_len is None and config.longest_input is None:
         max_len = 1 << max(longest + n_tokens - 1, 0).bit_length()
+    if max_len is not None and longest + n_tokens > max_len:
+        raise ValueError(f"prompt of {longest} and {n_tokens} new ones exceed max_len={max_len}; give a larger one")
     state = model.decoding_state(len(prompts), max_len, rotation_seed)
     rows = [[config.start_id, *prompt] for prompt in prompts]
     padded = [[0] * (longest + 1 - len(row)) + row for row in rows]
@@ -98,8 +100,8 @@ def _start(
     return torch.tensor(padded, device=device), segment_ids if uneven else None, state
 
 
-def _check_prompt(model: ReformerLM, prompt: Prompt, n_tokens: int, longest: int | None) -> None:
-    V = model.config.vocab_size
+def _check_prompt(model: ReformerLM, prompt: Prompt, n_tokens: int) -> None:
+    V, longest = model.config.vocab_size, model.config.longest_input
     unit = "bytes" if isinstance(prompt, bytes) else "tokens"
     if unit == "bytes" and V != 256:
         raise ValueError(f"this model is over {V} symbols, not bytes; it has no text to continue")

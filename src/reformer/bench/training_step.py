@@ -137,4 +137,5 @@ def transformers_model(config: ReformerConfig, seq_len: int, device: str) -> Any
 
 def config_from_json(config: dict[str, Any]) -> ReformerConfig:
     """The config whose fields these are, tuples having become lists."""
-    return ReformerConfig(**{name: tuple(x) if isinstance(x, list) else x for name, x in config.items()})
+    fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in config.items()}
+    return ReformerConfig(**fields)

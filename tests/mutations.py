@@ -1078,8 +1078,8 @@ MUTATIONS = (
     Mutation(
         "decoding: an update reads the wrong stream",
         "layers/decoding.py",
-        "_feed_forward(layer.feed_forward, x1, new)",
-        "_feed_forward(layer.feed_forward, x2, new)",
+        "_feed_forward(layer.feed_forward, x1)",
+        "_feed_forward(layer.feed_forward, x2)",
         DECODED_MODEL,
     ),
     Mutation(

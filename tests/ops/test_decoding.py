@@ -14,7 +14,6 @@ from reformer.ops import (
     random_rotations,
 )
 from reformer.ops.decoding import AttentionCache, Reach, decode_attention, prefill_cache
-from reformer.ops.native import library
 from reformer.testing import exact_normal, segment_layout
 
 from .helpers import assert_same, in_dtype_of, needs_native, refuses
@@ -152,11 +151,7 @@ def test_steps_by_position_see_what_the_last_token_of_the_prefix_sees(impl, name
 
 @needs_native
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("isa", list(library.instruction_sets()) or ["none"])
-def test_every_instruction_set_hashes_to_the_same_buckets_and_attends_alike(monkeypatch, isa, dtype):
-    if not library.instruction_sets():
-        pytest.skip(f"this processor does not run {isa}")
-    monkeypatch.setattr(library, "chosen_instruction_set", lambda: library.instruction_sets()[isa])
+def test_every_instruction_set_hashes_to_the_same_buckets_and_attends_alike(instruction_set, dtype):
     generator = torch.Generator().manual_seed(3)
     # Widths that no register divides; not exactly representable, so that the order of a sum shows.
     q = torch.randn(2, H, 150, 37, generator=generator).to(dtype)

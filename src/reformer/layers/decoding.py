@@ -82,7 +82,7 @@ def decode_stack(
     """(y1, y2) [B, T, d_model] of the new tokens: y1 = x1 + A(x2), y2 = x2 + F(y1); never any dropout."""
     for layer, cache in zip(stack.layers, caches):
         x1 = x1 + _attention(layer.attention, x2, cache, new)
-        x2 = x2 + _feed_forward(layer.feed_forward, x1, new)
+        x2 = x2 + _feed_forward(layer.feed_forward, x1)
     return x1, x2
 
 
@@ -115,10 +115,10 @@ def _attend_in_turn(
     return decode_attention(cache, q, k, v, new.counts, new.is_real, scale=scale)
 
 
-def _feed_forward(branch: ResidualBranch, x: Tensor, new: NewTokens) -> Tensor:
+def _feed_forward(branch: ResidualBranch, x: Tensor) -> Tensor:
     feed_forward = branch.inner
     assert isinstance(feed_forward, FeedForward)
-    if new.in_parallel:
+    if x.shape[1] > 1:
         return feed_forward(branch.norm(x), training=False)
     w = feed_forward
     return feed_forward_at_once(branch.norm(x), w.w_in, w.b_in, w.w_out, w.b_out, activation=w.activation)

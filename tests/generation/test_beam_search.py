@@ -1,6 +1,7 @@
 """Beam search equals trying everything, where there are as many beams as beginnings."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -72,6 +73,18 @@ def test_one_beam_is_greedy():
     model = byte_model()
     (greedy,) = generate(model, [b"ab"], 9, SamplingConfig(temperature=0.0))
     assert [h.tokens for h in beam_search(model, b"ab", 9, num_beams=1)] == [tuple(greedy)]
+
+
+def test_the_search_goes_on_while_a_longer_text_may_still_be_better():
+    # The end, token 1, is likelier at once; token 0 goes on with certainty, and length is rewarded.
+    table = torch.tensor([[0.0, -100.0, -100.0], [0.0, 0.0, 0.0], [math.log(0.4), math.log(0.6), -100.0]])
+    options = {"num_beams": 1, "stopping": Stopping((b"\x01",))}
+    long, short = (
+        search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[2]]), N, alpha=alpha, **options)[0]
+        for alpha in (3.0, 0.0)
+    )
+    assert long.tokens == (0,) * N and long.score(3.0) == pytest.approx(math.log(0.4) / 1.5**3)
+    assert short.tokens == (1,)
 
 
 def test_equals_are_kept_in_the_order_of_tokens():

@@ -3,31 +3,11 @@
 
 #include <algorithm>
 
-#include "tile.h"
+#include "scattered.h"
 
 namespace reformer {
 namespace REFORMER_ISA {
 
-inline vf widen(const float* p) { return load(p); }
-inline vf widen(const uint16_t* p) {
-  vf v;
-  for (int i = 0; i < W; ++i) v[i] = from_bfloat16(p[i]);
-  return v;
-}
-inline float widen_one(float x) { return x; }
-inline float widen_one(uint16_t x) { return from_bfloat16(x); }
-
-inline void narrow(float x, float* to) { *to = x; }
-inline void narrow(float x, uint16_t* to) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  // To the nearest, ties to even, as torch rounds; what is no number stays none.
-  if (x != x) *to = 0x7FC0;
-  else *to = static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
-
-// The rows in memory order that a step reads are scattered: asked for this many before they are needed.
-constexpr int64_t kAhead = 2 * W;
 // Rotations come in rows of a multiple of this, of the widest register.
 constexpr int64_t kColumns = 16;
 static_assert(kColumns % W == 0, "a register of rotations must not reach beyond its row");
@@ -217,8 +197,8 @@ class DecodeRow {
   void average(int64_t n, float* out) {
     // Rows beyond the last are the last again: whole vectors of rows are read.
     std::fill_n(s_.seen + n, kAhead + W, s_.seen[n - 1]);
-    const float largest = logits(n);
-    float total = 0.0f;
+    const Scattered<T> keys{keys_, d_.key_width}, values{values_, d_.value_width};
+    const float largest = keys.dots(s_.x, d_.scale, s_.seen, n, s_.weights, values);
     vf sums{};
     for (int64_t i = 0; i < n; i += W) {
       vf weight = exp(load(s_.weights + i) - splat(largest));
@@ -226,59 +206,7 @@ class DecodeRow {
       sums += weight;
       store(s_.weights + i, weight);
     }
-    total = sum(sums);
-    int64_t e = 0;
-    for (; e + 4 * W <= d_.value_width; e += 4 * W) weighted_sum<4>(n, e, 1.0f / total, out);
-    for (; e + W <= d_.value_width; e += W) weighted_sum<1>(n, e, 1.0f / total, out);
-    for (; e < d_.value_width; ++e) {
-      float one = 0.0f;
-      for (int64_t i = 0; i < n; ++i) one += s_.weights[i] * widen_one(values_[s_.seen[i] * d_.value_width + e]);
-      out[e] = one / total;
-    }
-  }
-
-  // Fills the weights with logits, W keys at a time, and returns the largest.
-  float logits(int64_t n) {
-    const int64_t D = d_.key_width;
-    float largest = -kInfinity;
-    for (int64_t i = 0; i < n; i += W) {
-      const T* rows[W];
-      vf sums[W] = {};
-      for (int j = 0; j < W; ++j) {
-        rows[j] = keys_ + s_.seen[i + j] * D;
-        prefetch(keys_ + s_.seen[i + j + kAhead] * D, D);
-        prefetch(values_ + s_.seen[i + j] * d_.value_width, d_.value_width);
-      }
-      int64_t d = 0;
-      for (; d + W <= D; d += W) {
-        const vf x = load(s_.x + d);
-        for (int j = 0; j < W; ++j) sums[j] += x * widen(rows[j] + d);
-      }
-      transpose(sums);
-      vf products = sums[0];
-      for (int j = 1; j < W; ++j) products += sums[j];
-      for (; d < D; ++d) {
-        for (int j = 0; j < W; ++j) products[j] += s_.x[d] * widen_one(rows[j][d]);
-      }
-      products *= d_.scale;
-      store(s_.weights + i, products);
-      for (int j = 0; j < W; ++j) largest = std::max(largest, products[j]);
-    }
-    return largest;
-  }
-
-  static void prefetch(const T* row, int64_t width) {
-    for (int64_t d = 0; d < width; d += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + d);
-  }
-
-  template <int VECTORS>
-  void weighted_sum(int64_t n, int64_t e, float factor, float* out) const {
-    vf sums[VECTORS] = {};
-    for (int64_t i = 0; i < n; ++i) {
-      const T* value = values_ + s_.seen[i] * d_.value_width + e;
-      for (int v = 0; v < VECTORS; ++v) sums[v] += widen(value + v * W) * s_.weights[i];
-    }
-    for (int v = 0; v < VECTORS; ++v) store(out + e + v * W, sums[v] * factor);
+    values.average(s_.weights, s_.seen, n, 1.0f / sum(sums), out);
   }
 
   const Decode& d_;

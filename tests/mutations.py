@@ -990,6 +990,7 @@ MUTATIONS = (
         "capture(model, torch.from_numpy(window)[None].to(device), seed + number, receive)",
         "capture(model, torch.from_numpy(window)[None].to(device), seed, receive)",
         INSPECT_ROWS,
+    ),
     # Decoding and generation
     Mutation(
         "decoding: a chunk edge one place late",

@@ -15,3 +15,4 @@ done
 for preset in 1m enwik8; do
     "$reformer" bench memory --preset "$preset" --device cpu --out "$out/memory.jsonl"
 done
+"$reformer" bench decode --device cpu --out "$out/decode.jsonl"

@@ -97,6 +97,33 @@ struct Sort {
   int64_t* order;           // [rows, R, L]
 };
 
+// The next tokens of a generation, and what its cache holds of those before: the token at place p of a row lies in slot
+// p % slots. Keys, values and lists are [N, ..] with n = b·H + h.
+struct Decode {
+  int64_t batch, heads, tokens, slots, key_width, value_width;
+  int32_t dtype;         // of q, k, v, keys and values
+  int32_t shared;        // keys are q / ||q||, k is ignored
+  int32_t exclude_self;  // a token sees itself only when it sees nothing else
+  float scale;
+  int64_t chunk_len, chunks_before, chunks_after, window;  // chunk_len, window 0: none
+  int64_t most_seen;                                       // slots that a token may see, repetitions counted
+  int32_t rounds, factors;                                 // rounds 0: seen by position
+  int64_t n_buckets, columns;                              // columns: of one round, half the sum of the factors
+  const int32_t* factor;                                   // [factors]
+  const float* rotations;  // [H, R, key_width, columns], columns filled up with zeros to a multiple of 16
+  Rows q, k, v;            // the new tokens
+  const uint8_t* is_real;  // [batch, tokens]; null: no padding
+  const int64_t* counts;   // [batch] real tokens before
+  void *keys, *values;     // [N, slots, width]
+  int32_t* buckets;        // [N, R, slots]
+  int32_t* previous;       // [N, slots, R] the token before in the same bucket, -1: none
+  int32_t* newest;         // [N, R, n_buckets] the last token of each bucket, -1: none
+  int32_t* sizes;          // [N, R, n_buckets + 1] a Fenwick tree of the buckets' sizes; null: chunks do not matter
+  int32_t* order;          // [N, R, slots] "trax": the token at each place; null: the lists above are used
+  float* out;              // [batch, tokens, heads, value_width]
+  float* scratch;          // reformer_decode_scratch floats for each thread
+};
+
 // The sizes of the structs above, in their order: Python checks that it agrees.
 REFORMER_API int32_t reformer_struct_size(int32_t index);
 // The name of an instruction set this library holds kernels for, null beyond the last.
@@ -106,6 +133,12 @@ REFORMER_API int32_t reformer_isa_runs(int32_t isa);
 // 1 if kernels run on the OpenMP pool, 0 if on threads of their own.
 REFORMER_API int32_t reformer_uses_openmp(void);
 
+// Floats of scratch memory that each thread needs; the same for all instruction sets.
+REFORMER_API int64_t reformer_decode_scratch(const Decode*);
+// The new tokens enter the cache one after another, each attending first. The caller adds them to the counts.
+REFORMER_API int32_t reformer_decode(const Decode*, const Run*);
+// Enters the tokens [0, counts) of each row, whose buckets are there, into empty lists.
+REFORMER_API int32_t reformer_link(const Decode*, const Run*);
 REFORMER_API int32_t reformer_sort(const Sort*, const Run*);
 REFORMER_API int32_t reformer_plan(const PlanRequest*, Plan*, const Run*);
 REFORMER_API int32_t reformer_hash(const Hash*, const Run*);

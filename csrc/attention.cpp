@@ -161,8 +161,9 @@ int32_t guarded(const Run& run, const F& f) {
 using namespace reformer;
 
 extern "C" int32_t reformer_struct_size(int32_t index) {
-  const size_t sizes[] = {sizeof(Rows), sizeof(Run), sizeof(Plan), sizeof(PlanRequest), sizeof(Attention), sizeof(Hash), sizeof(Sort)};
-  return index >= 0 && index < 7 ? static_cast<int32_t>(sizes[index]) : -1;
+  const size_t sizes[] = {sizeof(Rows), sizeof(Run), sizeof(Plan), sizeof(PlanRequest), sizeof(Attention), sizeof(Hash), sizeof(Sort),
+                          sizeof(Decode)};
+  return index >= 0 && index < 8 ? static_cast<int32_t>(sizes[index]) : -1;
 }
 
 extern "C" const char* reformer_isa_name(int32_t isa) { return isa >= 0 && isa < kCount ? kAll[isa]->name : nullptr; }
@@ -186,6 +187,30 @@ extern "C" int32_t reformer_hash(const Hash* hash, const Run* run) {
     });
   });
 }
+
+namespace {
+
+// A step is short: its scratch memory is the caller's, who keeps it from call to call.
+int32_t for_rows(const Decode& d, const Run& run, void (*Kernels::*work)(const Decode&, float*, int64_t)) {
+  return guarded(run, [&](const Kernels& kernels, Interrupt& interrupt) {
+    const size_t floats = kernels.decode_scratch(d);
+    parallel_for(run.threads, d.batch * d.heads, interrupt, [&](int thread, int64_t n) {
+      (kernels.*work)(d, d.scratch + thread * floats, n);
+    });
+  });
+}
+
+}  // namespace
+
+extern "C" int64_t reformer_decode_scratch(const Decode* d) {
+  size_t most = 0;
+  for (const Kernels* kernels : kAll) most = std::max(most, kernels->decode_scratch(*d));
+  return static_cast<int64_t>(most);
+}
+
+extern "C" int32_t reformer_decode(const Decode* d, const Run* run) { return for_rows(*d, *run, &Kernels::decode_row); }
+
+extern "C" int32_t reformer_link(const Decode* d, const Run* run) { return for_rows(*d, *run, &Kernels::link_row); }
 
 extern "C" int32_t reformer_forward(const Attention* a, const Plan* plan, const Run* run) {
   return guarded(*run, [&](const Kernels& kernels, Interrupt& interrupt) { forward(*a, *plan, *run, kernels, interrupt); });

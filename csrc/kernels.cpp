@@ -1,6 +1,7 @@
 // The kernels of one instruction set; compiled once for each, with REFORMER_ISA and REFORMER_LANES.
 
 #include "backward.h"
+#include "decode.h"
 #include "hash.h"
 
 #define REFORMER_NAME_(isa) #isa
@@ -20,6 +21,9 @@ const Kernels kernels = {
     backward_tile,
     backward_alone,
     hash_tile,
+    decode_scratch,
+    decode_row,
+    link_row,
 };
 
 }  // namespace REFORMER_ISA

@@ -39,6 +39,10 @@ struct Kernels {
   void (*backward_alone)(const Attention&, float* scratch, int64_t n, int64_t first, int64_t last);
   // Buckets of the tokens [first, first + kQueryTile) of row n.
   void (*hash_tile)(const Hash&, float* scratch, int64_t n, int64_t first);
+  size_t (*decode_scratch)(const Decode&);
+  // The new tokens of row n; and the tokens it holds, into its lists.
+  void (*decode_row)(const Decode&, float* scratch, int64_t n);
+  void (*link_row)(const Decode&, float* scratch, int64_t n);
 };
 
 }  // namespace reformer

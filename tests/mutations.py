@@ -47,6 +47,9 @@ REVERSIBLE = "tests/models/test_reversible.py"
 INSPECT_SETS = "tests/inspection/test_visibility.py"
 INSPECT_SUMS = "tests/inspection/test_statistics.py"
 INSPECT_ROWS = "tests/inspection/test_summary.py"
+DECODING = "tests/ops/test_decoding.py"
+DECODED_MODEL = "tests/models/test_decoding.py"
+DECODING_STATE = "tests/models/test_decoding_state.py"
 
 MUTATIONS = (
     # Masks
@@ -987,6 +990,126 @@ MUTATIONS = (
         "capture(model, torch.from_numpy(window)[None].to(device), seed + number, receive)",
         "capture(model, torch.from_numpy(window)[None].to(device), seed, receive)",
         INSPECT_ROWS,
+    ),
+    # Decoding and generation
+    Mutation(
+        "decoding: a chunk edge one place late",
+        "csrc/decode.h",
+        "up_to(r, s_.bucket[r]) % d_.chunk_len +",
+        "(up_to(r, s_.bucket[r]) + 1) % d_.chunk_len +",
+        f"{DECODING}::test_lsh_steps_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: a token in two rounds' lists counts twice",
+        "csrc/decode.h",
+        "if (s_.cursor[r] == next) s_.cursor[r] = --s_.left[r] > 0 ? before[r] : -1;",
+        "if (s_.cursor[r] == next) { s_.cursor[r] = --s_.left[r] > 0 ? before[r] : -1; break; }",
+        f"{DECODING}::test_lsh_steps_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: a tie between the halves goes to the second",
+        "csrc/decode.h",
+        "*highest >= -*lowest",
+        "*highest > -*lowest",
+        f"{DECODING}::test_every_instruction_set_hashes_to_the_same_buckets_and_attends_alike",
+    ),
+    Mutation(
+        "decoding: trax sees itself",
+        "csrc/decode.h",
+        "if (order[place] != count) s_.seen",
+        "s_.seen",
+        f"{DECODING}::test_lsh_steps_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: padding enters the lists",
+        "csrc/decode.h",
+        "if (d_.is_real != nullptr && !d_.is_real[b_ * d_.tokens + t])",
+        "if (false)",
+        f"{DECODING}::test_lsh_steps_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: the lists of the prompt are left empty",
+        "ops/decoding/api.py",
+        "cache.native.rebuild(cache, counts)",
+        "pass",
+        f"{DECODING}::test_lsh_steps_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: a window one place short",
+        "ops/decoding/eager.py",
+        "n_newer <= reach.window",
+        "n_newer < reach.window",
+        f"{DECODING}::test_lsh_steps_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: trax chunks of the prefix without its last token",
+        "ops/decoding/eager.py",
+        "(place[:, None, None, None] + m) // m",
+        "(place[:, None, None, None] + m - 1) // m",
+        f"{DECODING}::test_lsh_steps_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: a local layer forgets too early",
+        "ops/decoding/cache.py",
+        "(self.n_chunks_before + 1) * self.chunk_len",
+        "self.n_chunks_before * self.chunk_len + 1",
+        f"{DECODING}::test_steps_by_position_see_what_the_last_token_of_the_prefix_sees",
+    ),
+    Mutation(
+        "decoding: memory that grows is not copied",
+        "ops/decoding/cache.py",
+        "longer.narrow(axis, 0, x.shape[axis]).copy_(x)",
+        "pass",
+        f"{DECODING_STATE}::test_memory_that_grows_changes_nothing",
+    ),
+    Mutation(
+        "decoding: rotations of another seed",
+        "models/decoding.py",
+        "derive_seed(as_seed(seed), STACK_SEED)",
+        "as_seed(seed)",
+        DECODED_MODEL,
+    ),
+    Mutation(
+        "decoding: padding takes a position",
+        "models/decoding.py",
+        "before + is_real.cumsum(1) - 1",
+        "before + is_real.cumsum(1) * 0 + torch.arange(T)",
+        DECODED_MODEL,
+    ),
+    Mutation(
+        "decoding: an update reads the wrong stream",
+        "layers/decoding.py",
+        "_feed_forward(layer.feed_forward, x1)",
+        "_feed_forward(layer.feed_forward, x2)",
+        DECODED_MODEL,
+    ),
+    Mutation(
+        "decoding: lists are not reordered",
+        "ops/decoding/cache.py",
+        "self.native.reorder(self, rows)",
+        "pass",
+        f"{DECODING_STATE}::test_reordered_rows_go_on_as_the_rows_they_were",
+    ),
+    Mutation(
+        "generation: rows share their random numbers",
+        "generation/sampling.py",
+        "generator=generators[row]",
+        "generator=generators[0]",
+        "tests/generation/test_sampling.py",
+    ),
+    Mutation(
+        "generation: a stop string across tokens is missed",
+        "generation/stopping.py",
+        "kept = max(map(len, self.strings)) - 1",
+        "kept = max(map(len, self.strings)) - 2",
+        "tests/generation/test_stopping.py",
+    ),
+    Mutation(
+        "generation: the search ends too early",
+        "generation/beam_search.py",
+        "_length_penalty(n_tokens, alpha)",
+        "_length_penalty(1, alpha)",
+        "tests/generation/test_beam_search.py",
     ),
 )
 

@@ -15,13 +15,16 @@ def blocks(language):
 
 
 def test_the_python_of_the_readme_runs():
-    (code,) = blocks("python")
+    code, decoding = blocks("python")
     assert len(code.strip().splitlines()) <= 10
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["loss"].item() > 0
     assert all(p.grad is not None for p in names["model"].parameters())
     assert names["full"].config.attention == ("local", "full")
+    exec(compile(decoding, "README.md", "exec"), names)
+    assert names["state"].length == names["tokens"].shape[1] + 10
+    assert names["logits"].shape == (1, 1, 256)
 
 
 def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch, capsys):

@@ -33,6 +33,7 @@ def test_blocks_are_filled_and_plots_drawn(tmp_path):
     rows += [attention_row("reformer", length, length / 1e3, n_hashes=r) for length in LENGTHS for r in (1, 2)]
     more = {name: rows[0][name] for name in ("hardware", "software", "code", "date")}
     rows += [{**STEP, **more}, {**STEP, **more, "benchmark": "memory"}]
+    rows.append({**STEP, **more, "benchmark": "decode", "batch": 1, "device": "cpu", "threads": 2})
     ceilings = {"benchmark": "ceilings", "device": "cpu", "threads": 2, "dtype": "float32"}
     rows.append({**ceilings, **more, "flops_per_s": 2e11, "bytes_per_s": 2**34})
     path = document(tmp_path, *BLOCKS)

@@ -65,12 +65,20 @@ def test_the_main_job_end_to_end(trained, capsys):
     assert again == out  # the same measurement gives the same numbers ...
     assert len(json.loads((directory / "eval.json").read_text())) == len(rows)  # ... and is kept once
 
-    options = ["--prompt", "line ", "--n-bytes", 20, "--seed", 3]
+    options = ["--prompt", "line ", "--n-bytes", 40, "--seed", 3]
     code, out, _ = run(capsys, "generate", directory, *options)
     assert code == 0
     assert out.startswith("line ")
     assert len(out) > len("line \n")
     assert run(capsys, "generate", directory, *options)[1] == out
+
+    letter = next(c for c in out[len("line ") :] if c.isascii() and c.isalnum())
+    code, stopped, _ = run(capsys, "generate", directory, *options, "--stop", letter, "never")
+    assert code == 0
+    assert stopped == out[: out.index(letter, len("line ")) + 1] + "\n"
+    code, best, _ = run(capsys, "generate", directory, *options, "--num-beams", 3)
+    assert code == 0
+    assert best.startswith("line ") and run(capsys, "generate", directory, *options, "--num-beams", 3)[1] == best
 
 
 def test_evaluation_with_overlap_gives_context(trained, capsys):
@@ -154,6 +162,9 @@ BAD_INPUT = {
         "prompt of 100 bytes.*longest input, 64; shorten",
     ),
     "bad temperature": (["generate", "{run}", "--temperature", "-1"], "temperature must be at least 0"),
+    "no beams": (["generate", "{run}", "--n-bytes", "3", "--num-beams", "0"], "num_beams must be at least 1, got 0"),
+    "empty stop string": (["generate", "{run}", "--n-bytes", "3", "--stop", ""], "at least one byte"),
+    "bad penalty": (["generate", "{run}", "--repetition-penalty", "0"], "repetition_penalty must be above 0"),
     "enwik8 of wrong content": (["data", "enwik8", "--file", "{folder}/text.txt"], "100,000,000"),
     "enwik8 not prepared": (["train", "enwik8-64k-3l", "--cache-dir", "{folder}/none"], "reformer data enwik8"),
     "env with arguments": (["env", "now"], "takes no arguments"),

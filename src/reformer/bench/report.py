@@ -13,12 +13,12 @@ from pathlib import Path
 from reformer.bench.figures import draw
 from reformer.bench.rows import Row, latest
 from reformer.bench.subject import BOTH
-from reformer.bench.tables import Table, attention_table, crossovers, findings, render, step_table
+from reformer.bench.tables import Table, attention_table, crossovers, decode_table, findings, render, step_table
 from reformer.training.checkpoint import write_durably
 from reformer.training.progress import format_bytes
 from reformer.training.rows import read_rows
 
-BLOCKS = ("summary", "attention", "findings", "crossover", "model", "memory", "ceilings", "hardware", "plots")
+BLOCKS = ("summary", "attention", "findings", "crossover", "model", "memory", "decode", "ceilings", "hardware", "plots")
 _NOTHING = "Not measured yet."
 
 
@@ -58,6 +58,8 @@ def content_of(name: str, rows: Iterable[Row]) -> str:
         return "\n".join(f"- {sentence}" for sentence in sentences)
     if name in ("model", "memory"):
         return _markdown(step_table(kinds.get(name, [])))
+    if name == "decode":
+        return _markdown(decode_table(kinds.get(name, [])))
     if name == "ceilings":
         return _markdown([_ceiling(row) for row in ceilings])
     return "\n".join(f"- {line}" for line in dict.fromkeys(_origin(row) for group in kinds.values() for row in group))

@@ -83,6 +83,31 @@ def step_table(rows: Iterable[Row]) -> Table:
     ]
 
 
+def decode_table(rows: Iterable[Row]) -> Table:
+    """One line a decoder and context; "growth" is its time over that at its shortest context."""
+    rows = list(rows)
+    return [
+        {
+            "model": row["model"],
+            "context": f"{row['seq_len']:,}",
+            "B": str(row["batch"]),
+            "contender": row["contender"],
+            **_time(row),
+            "tokens/s": "" if "tokens_per_second" not in row else f"{row['tokens_per_second']:,.0f}",
+            "growth": _growth_of_a_token(row, rows),
+        }
+        for row in rows
+    ]
+
+
+def _growth_of_a_token(row: Row, rows: list[Row]) -> str:
+    names = ("contender", "model", "batch", "device", "threads", "dtype")
+    same = [r for r in rows if "median_s" in r and all(r[name] == row[name] for name in names)]
+    if "median_s" not in row or len(same) < 2:
+        return ""
+    return f"{row['median_s'] / min(same, key=lambda r: r['seq_len'])['median_s']:.2f} ×"
+
+
 def findings(rows: Iterable[Row]) -> list[str]:
     """Sentences: how many times as fast as each other contender, how time grows with length, and the crossover."""
     timed = sorted((row for row in rows if "median_s" in row), key=_reading_order)

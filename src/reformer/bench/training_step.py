@@ -44,7 +44,7 @@ class TrainingStep:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         self._device, self._dtype, self._step = device, DTYPES[dtype], 0
-        shape = ReformerConfig(**{name: _tuples(value) for name, value in config.items()})
+        shape = config_from_json(config)
         self._tokens = torch.randint(0, shape.vocab_size, (batch, seq_len), device=device)
         reset_peak_memory(device)
         self._before = peak_memory_bytes(device)
@@ -94,6 +94,12 @@ def _reformer(config: ReformerConfig, seq_len: int, device: str) -> tuple[nn.Mod
 def _transformers(
     config: ReformerConfig, seq_len: int, device: str
 ) -> tuple[nn.Module, Callable[[Tensor, int], Tensor]]:
+    model = transformers_model(config, seq_len, device)
+    return model, lambda tokens, step: model(input_ids=tokens, labels=tokens).loss
+
+
+def transformers_model(config: ReformerConfig, seq_len: int, device: str) -> Any:
+    """Their model of the same sizes, in training mode."""
     from transformers import ReformerConfig as TheirConfig
     from transformers import ReformerModelWithLMHead
     from transformers.utils import logging
@@ -126,9 +132,10 @@ def _transformers(
             local_attention_probs_dropout_prob=0.0,
         )
     )
-    model.to(device).train()
-    return model, lambda tokens, step: model(input_ids=tokens, labels=tokens).loss
+    return model.to(device).train()
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def config_from_json(config: dict[str, Any]) -> ReformerConfig:
+    """The config whose fields these are, tuples having become lists."""
+    fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in config.items()}
+    return ReformerConfig(**fields)

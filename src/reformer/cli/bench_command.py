@@ -1,4 +1,4 @@
-"""``reformer bench attention|model|memory|report``."""
+"""``reformer bench attention|model|memory|decode|report``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "attention": "our attention beside transformers, reformer-pytorch and torch's full attention",
     "model": "a whole training step beside transformers' ReformerModelWithLMHead",
     "memory": "peak memory of a training step: by depth, or of the paper's million tokens",
+    "decode": "a token of cached decoding by the length of its context, beside transformers'",
     "report": "tables and plots of a document, from the rows measured",
 }
 
@@ -38,7 +39,9 @@ def run(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in BENCHMARKS:
         raise UsageError(f"unknown benchmark {name!r}; benchmarks: {', '.join(BENCHMARKS)}")
-    return {"attention": _attention, "model": _model, "memory": _memory, "report": _report}[name](rest)
+    return {"attention": _attention, "model": _model, "memory": _memory, "decode": _decode, "report": _report}[name](
+        rest
+    )
 
 
 def _attention(arguments: list[str]) -> int:
@@ -68,6 +71,19 @@ def _memory(arguments: list[str]) -> int:
     from reformer.bench.memory import MemoryOptions, measure_memory
 
     return _training_steps("memory", MemoryOptions, measure_memory, arguments)
+
+
+def _decode(arguments: list[str]) -> int:
+    from reformer.bench.decoding import DecodeOptions, measure_decoding
+    from reformer.bench.presets import find_preset
+    from reformer.bench.shapes import SHAPES
+    from reformer.bench.tables import decode_table
+
+    options: Any = _parse("decode", DecodeOptions, arguments, DecodeOptions(), SHAPES)
+    find_preset(options.preset, SHAPES)
+    rows, _ = _measure("decode", options, ("float32",), measure_decoding, arguments)
+    _print_table(decode_table(rows))
+    return 0
 
 
 def _training_steps(name: str, cls: type, measure: Callable, arguments: list[str]) -> int:

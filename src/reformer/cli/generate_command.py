@@ -6,9 +6,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 from reformer.cli.parsing import UsageError, parse
+
+if TYPE_CHECKING:
+    from reformer.generation import SamplingConfig
+    from reformer.models import ReformerLM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,12 @@ class GenerateOptions:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    repetition_penalty: float = 1.0
+    """Above 1: what the text already holds becomes less likely."""
+    stop: tuple[str, ...] = ()
+    """End with the first of these strings in the continuation."""
+    num_beams: int | None = None
+    """Search for the likeliest continuation with this many beams instead of drawing; it comes when it is complete."""
     seed: int = 0
     """Fixes the draws and the hash rotations."""
     checkpoint: str = "latest"
@@ -48,17 +58,37 @@ def run(arguments: Sequence[str]) -> int:
 
 def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> None:
     """Stream prompt and continuation to standard output."""
-    from reformer.generation import SamplingConfig, generate
+    from reformer.generation import SamplingConfig
     from reformer.training.run_directory import load_trained
 
     sampling = SamplingConfig(
-        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
     )
-    _, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
-    tokens = generate(model, prompt, options.n_bytes, sampling, seed=options.seed)
+    run, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
+    # With as many buckets as in training, if that is where the text will fit.
+    max_len = max(run.config.seq_len, len(prompt) + options.n_bytes)
+    longest = model.config.longest_input
+    tokens = _continuation(model, prompt, sampling, options, max_len if longest is None else min(max_len, longest))
     stream_utf8([*prompt], sys.stdout)
     stream_utf8(tokens, sys.stdout)
     print()
+
+
+def _continuation(
+    model: "ReformerLM", prompt: bytes, sampling: "SamplingConfig", options: GenerateOptions, max_len: int
+) -> Iterable[int]:
+    from reformer.generation import beam_search, stream
+
+    stop = [os.fsencode(s) for s in options.stop]
+    common: dict[str, Any] = {"stop": stop, "rotation_seed": options.seed, "max_len": max_len}
+    if options.num_beams is not None:
+        return beam_search(model, prompt, options.n_bytes, num_beams=options.num_beams, **common)[0].tokens
+    steps = stream(model, [prompt], options.n_bytes, sampling, seeds=[options.seed], **common)
+    return (token for (token,) in steps if token is not None)
 
 
 def stream_utf8(tokens: Iterable[int], stream: TextIO) -> None:

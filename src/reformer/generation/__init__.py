@@ -1,6 +1,23 @@
-"""Generation: sampling from a trained model."""
+"""Generation: sampling from a trained model, and beam search, over cached decoding."""
 
-from reformer.generation.filters import SamplingConfig, next_token_probabilities
-from reformer.generation.sampling import generate
+from reformer.generation.beam_search import Hypothesis, search_beams
+from reformer.generation.filters import SamplingConfig, next_token_probabilities, penalise_repetition
+from reformer.generation.protocol import Decoder, State
+from reformer.generation.sampling import sample_tokens
+from reformer.generation.stopping import Stopping
+from reformer.generation.text import beam_search, generate, stream
 
-__all__ = ["SamplingConfig", "generate", "next_token_probabilities"]
+__all__ = [
+    "Decoder",
+    "Hypothesis",
+    "SamplingConfig",
+    "State",
+    "Stopping",
+    "beam_search",
+    "generate",
+    "next_token_probabilities",
+    "penalise_repetition",
+    "sample_tokens",
+    "search_beams",
+    "stream",
+]

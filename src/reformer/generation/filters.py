@@ -1,4 +1,4 @@
-"""From logits to the probabilities that are sampled: temperature, top-k, top-p, min-p."""
+"""From logits to the probabilities that are sampled: repetition penalty, temperature, top-k, top-p, min-p."""
 
 from dataclasses import dataclass
 
@@ -18,16 +18,28 @@ class SamplingConfig:
     """Only the smallest set of likeliest tokens whose probability reaches p."""
     min_p: float | None = None
     """Only tokens at least this fraction as likely as the likeliest."""
+    repetition_penalty: float = 1.0
+    """Before all these: above 1 makes what the row already holds, prompt included, less likely (``penalise_repetition``)."""
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0.0:
             raise ValueError(f"temperature must be at least 0, got {self.temperature}")
+        if not self.repetition_penalty > 0.0:
+            raise ValueError(f"repetition_penalty must be above 0, got {self.repetition_penalty}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}")
         for name in ("top_p", "min_p"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value <= 1.0:
                 raise ValueError(f"{name} must be in (0, 1], got {value}")
+
+
+def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """``logits`` [..., V], where ``seen`` [..., V] the positive over ``penalty`` and the negative times it.
+
+    Keskar et al. 2019, section 4.1, with the negative turned downwards too, as is usual since.
+    """
+    return torch.where(seen, torch.where(logits > 0.0, logits / penalty, logits * penalty), logits)
 
 
 def next_token_probabilities(logits: Tensor, sampling: SamplingConfig) -> Tensor:

@@ -1,44 +1,62 @@
-"""Sampling from a causal model, one token at a time, the whole prefix computed again for each."""
+"""Sampling: token after token of a batch of rows, each with random numbers of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
-from reformer.generation.filters import SamplingConfig, next_token_probabilities
-from reformer.models import ReformerLM
+from reformer.generation.filters import SamplingConfig, next_token_probabilities, penalise_repetition
+from reformer.generation.protocol import Decoder, State
+from reformer.generation.stopping import Stopping
 
 
-def generate(
-    model: ReformerLM, prompt: bytes, n_tokens: int, sampling: SamplingConfig, *, seed: int = 0
-) -> Iterator[int]:
-    """Yield ``n_tokens`` byte values that continue ``prompt`` (which may be empty).
+def sample_tokens(
+    decoder: Decoder,
+    state: State,
+    tokens: Tensor,
+    segment_ids: Tensor | None,
+    n_tokens: int,
+    sampling: SamplingConfig,
+    *,
+    seeds: Sequence[int],
+    stopping: Stopping,
+) -> Iterator[list[int | None]]:
+    """Yield, up to ``n_tokens`` times, the next token of each row; None for a row that is over.
 
-    The same seed gives the same bytes: it fixes the draws and, for the whole generation, the hash rotations.
-    Raises ValueError, before the first token, if prompt and continuation exceed the model's longest input, or if the
-    model is not a causal model of bytes.
+    ``tokens`` [B, T] is the prompt, which ``state`` does not hold yet; ``segment_ids`` [B, T], negative for padding. A row's
+    draws depend on its own seed and logits only.
     """
-    if not model.config.causal:
-        raise ValueError("only a causal model can continue a text; this one was trained on hidden bytes (causal=False)")
-    if model.config.vocab_size != 256:
-        raise ValueError(f"this model is over {model.config.vocab_size} symbols, not bytes; it has no text to continue")
-    longest = model.config.longest_input
-    if longest is not None and len(prompt) + n_tokens > longest:
-        raise ValueError(
-            f"prompt of {len(prompt)} bytes and {n_tokens} new ones exceed the model's longest input, {longest}; "
-            + (f"ask for at most {longest - len(prompt)} new bytes" if len(prompt) < longest else "shorten the prompt")
-        )
-    return _tokens(model, prompt, n_tokens, sampling, seed)
+    B = tokens.shape[0]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    tails, over = [b""] * B, [False] * B
+    seen: Tensor | None = None
+    for step in range(n_tokens):
+        with torch.no_grad():
+            logits = decoder.decode(tokens, state, segment_ids, last_only=True)[:, -1].float()
+            if sampling.repetition_penalty != 1.0:
+                seen = _seen(seen, tokens, segment_ids, logits)
+                logits = penalise_repetition(logits, seen, sampling.repetition_penalty)
+            probabilities = next_token_probabilities(logits, sampling).cpu()
+        drawn: list[int | None] = [None] * B
+        for row in range(B):
+            if not over[row]:
+                token = int(torch.multinomial(probabilities[row], 1, generator=generators[row]))
+                tails[row], over[row] = stopping.follow(tails[row], token)
+                drawn[row] = token
+        yield drawn
+        if all(over) or step == n_tokens - 1:
+            return
+        tokens = torch.tensor([[token or 0] for token in drawn], device=tokens.device)
+        # A row that is over goes on as padding, so that the others need not be copied.
+        segment_ids = torch.tensor([[-1 if o else 0] for o in over], device=tokens.device) if any(over) else None
 
 
-def _tokens(model: ReformerLM, prompt: bytes, n_tokens: int, sampling: SamplingConfig, seed: int) -> Iterator[int]:
-    device = model.head.weight.device
-    generator = torch.Generator().manual_seed(seed)
-    model.eval()
-    tokens = [model.config.start_id, *prompt]
-    for _ in range(n_tokens):
-        with torch.inference_mode():
-            hidden = model.hidden(torch.tensor([tokens], device=device), seed=seed)
-            probabilities = next_token_probabilities(model.head(hidden[0, -1]), sampling)
-        token = int(torch.multinomial(probabilities.cpu(), 1, generator=generator))
-        tokens.append(token)
-        yield token
+def _seen(seen: Tensor | None, tokens: Tensor, segment_ids: Tensor | None, logits: Tensor) -> Tensor:
+    """Which tokens of the vocabulary [B, V] each row holds; inputs beyond the vocabulary (a start token) are none."""
+    V = logits.shape[-1]
+    if seen is None:
+        seen = torch.zeros_like(logits, dtype=torch.bool)
+    counted = tokens < V if segment_ids is None else (tokens < V) & (segment_ids >= 0)
+    return seen | (
+        torch.zeros_like(seen, dtype=torch.int32).scatter_add_(1, tokens.clamp(max=V - 1), counted.int()) > 0
+    )

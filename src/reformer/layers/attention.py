@@ -17,6 +17,7 @@ from reformer.ops import (
     local_attention,
     lsh_attention,
     seeded_buckets,
+    seeded_rotations,
     sort_by_bucket,
 )
 from reformer.ops.hashing import Buckets, bucket_factors
@@ -108,7 +109,7 @@ class SelfAttention(nn.Module):
         dropout_p = self.dropout if training else 0.0
         dropout_seed = derive_seed(seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None
         out, saved = self._attend(q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed)
-        return self.to_out(out.transpose(1, 2).flatten(2)), saved
+        return self.join(out), saved
 
     def project(self, x: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
         """(q, k, v) [B, H, L, D] as they enter the attention op, rotated where the layer is rotary; k is None for shared QK."""
@@ -118,6 +119,10 @@ class SelfAttention(nn.Module):
             q = rotate(q, position_ids)
             k = None if k is None else rotate(k, position_ids)
         return q, k, v
+
+    def join(self, out: Tensor) -> Tensor:
+        """What the heads found [B, H, L, D] as the layer's output [B, L, d_model]."""
+        return self.to_out(out.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
@@ -172,6 +177,17 @@ class LSHSelfAttention(SelfAttention):
             "n_chunks_before": n_chunks_before,
             "n_chunks_after": n_chunks_after,
         }
+
+    def rotations(self, seed: Tensor, n_buckets: Buckets, device: torch.device) -> Tensor:
+        """The rotations [H, D, R, columns] that ``attend`` hashes with under this seed and number of buckets."""
+        return seeded_rotations(
+            self.head_dim,
+            derive_seed(seed, _ROTATIONS),
+            n_hashes=self.n_hashes,
+            n_buckets=n_buckets,
+            n_heads=self.n_heads,
+            device=device,
+        )
 
     def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
         if saved is None:

@@ -33,12 +33,17 @@ class ResidualBranch(nn.Module):
         training: bool,
     ) -> tuple[Tensor, Saved]:
         """(update [B, L, d_model], saved): a pure function of its arguments and the parameters."""
-        normed, inner_seed = self.norm(x), derive_seed(seed, _INNER)
+        normed, inner_seed = self.norm(x), self.inner_seed(seed)
         if isinstance(self.inner, SelfAttention):
             out, saved = self.inner.attend(normed, inner_seed, segment_ids, position_ids, saved, training)
         else:
             out, saved = self.inner(normed, seed=inner_seed, training=training), ()
         return dropout(out, self.dropout if training else 0.0, derive_seed(seed, _RESIDUAL_DROPOUT)), saved
+
+    @staticmethod
+    def inner_seed(seed: Tensor) -> Tensor:
+        """The seed that ``inner`` gets when the branch gets ``seed``."""
+        return derive_seed(seed, _INNER)
 
 
 class ReversibleLayer(nn.Module):
@@ -84,12 +89,16 @@ class ReversibleStack(nn.Module):
         seed = resolve_seed(seed, self.training)
         pairs = [
             (
-                self._branch(layer.attention, derive_seed(seed, index, 0), segment_ids, position_ids),
-                self._branch(layer.feed_forward, derive_seed(seed, index, 1), segment_ids, position_ids),
+                self._branch(layer.attention, attention_seed, segment_ids, position_ids),
+                self._branch(layer.feed_forward, feed_forward_seed, segment_ids, position_ids),
             )
-            for index, layer in enumerate(self.layers)
+            for layer, (attention_seed, feed_forward_seed) in zip(self.layers, self.seeds(seed))
         ]
         return reversible_sequence(x1, x2, pairs, reversible=self.reversible)
+
+    def seeds(self, seed: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer, the seeds of its attention and its feed-forward when the stack gets ``seed``."""
+        return [(derive_seed(seed, index, 0), derive_seed(seed, index, 1)) for index, _ in enumerate(self.layers)]
 
     def _branch(
         self, module: nn.Module, seed: Tensor, segment_ids: Tensor | None, position_ids: Tensor | None

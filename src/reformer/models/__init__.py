@@ -1,6 +1,7 @@
 """Models: a frozen config and the module it describes."""
 
 from reformer.models.config import ATTENTION_KINDS, POSITIONS, ReformerConfig
+from reformer.models.decoding import DecodingState
 from reformer.models.language_model import ReformerLM
 
-__all__ = ["ATTENTION_KINDS", "POSITIONS", "ReformerConfig", "ReformerLM"]
+__all__ = ["ATTENTION_KINDS", "POSITIONS", "DecodingState", "ReformerConfig", "ReformerLM"]

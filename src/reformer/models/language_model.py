@@ -21,9 +21,10 @@ from reformer.layers import (
 )
 from reformer.layers.attention import resolve_seed
 from reformer.models.config import ReformerConfig
+from reformer.models.decoding import STACK_SEED, DecodingState, decode_hidden
 from reformer.ops import chunked_cross_entropy, derive_seed, dropout, places_in_segments
 
-_STACK, _EMBEDDING_DROPOUT = 0, 1
+_EMBEDDING_DROPOUT = 1
 
 
 class ReformerLM(nn.Module):
@@ -106,11 +107,60 @@ class ReformerLM(nn.Module):
         self.config.require_length(x.shape[1])
         if position_ids is None and segment_ids is not None:
             position_ids = places_in_segments(segment_ids)
-        x = self._add_positions(x, position_ids)
+        x = self.add_positions(x, position_ids)
         if self.training and self.config.dropout > 0.0:
             x = dropout(x, self.config.dropout, derive_seed(seed, _EMBEDDING_DROPOUT))
-        y1, y2 = self.stack(x, x, seed=derive_seed(seed, _STACK), segment_ids=segment_ids, position_ids=position_ids)
+        y1, y2 = self.stack(
+            x, x, seed=derive_seed(seed, STACK_SEED), segment_ids=segment_ids, position_ids=position_ids
+        )
         return self.norm(torch.cat([y1, y2], dim=-1))
+
+    def decoding_state(self, batch_size: int, max_len: int | None = None, seed: int | Tensor = 0) -> DecodingState:
+        """An empty state for ``decode``: rows of at most ``max_len`` tokens (default: the longest input).
+
+        It fixes what must not change during a generation: the rotations, from ``seed`` as in ``forward``, and the number
+        of buckets (``DecodingState.n_buckets``). Raises ValueError for a model that is not causal.
+        """
+        return DecodingState(self, batch_size, max_len, seed)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        tokens: Tensor | None,
+        state: DecodingState,
+        segment_ids: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Logits [B, T, V] of the next tokens [B, T] (``last_only``: [B, 1, V]); ``state`` then holds them too.
+
+        Several tokens on an empty state are one parallel pass, the prompt's; later ones are decoded in turn, at a cost
+        that does not grow with what came before. Neither dropout nor gradients, in training mode too. With pattern
+        "bucket", local and full layers the logits are those of the parallel pass over all tokens, to rounding; what
+        "paper" and "trax" see is in docs/algorithm.md, "Decoding".
+
+        Args:
+            segment_ids: [B, T]; negative is padding, wherever it stands; all other tokens of a row are one segment.
+
+        Raises ValueError or TypeError for shapes that do not fit and beyond the state's ``max_len``.
+        """
+        return self.head(
+            self.decode_hidden(tokens, state, segment_ids, inputs_embeds=inputs_embeds, last_only=last_only)
+        )
+
+    @torch.no_grad()
+    def decode_hidden(
+        self,
+        tokens: Tensor | None,
+        state: DecodingState,
+        segment_ids: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """What the head reads [B, T, 2·d_model] of the next tokens; arguments as in ``decode``."""
+        return decode_hidden(self, tokens, state, segment_ids, inputs_embeds, last_only)
 
     def shift_right(self, tokens: Tensor) -> Tensor:
         """Inputs [B, L] whose targets are ``tokens`` [B, L]: the start id, then all tokens but the last."""
@@ -133,7 +183,8 @@ class ReformerLM(nn.Module):
             changed_p.requires_grad_(mine_p.requires_grad)
         return changed.train(self.training)
 
-    def _add_positions(self, x: Tensor, position_ids: Tensor | None) -> Tensor:
+    def add_positions(self, x: Tensor, position_ids: Tensor | None) -> Tensor:
+        """x [B, L, d_model] with its positions (None: 0..L-1) added, where they are added and not rotated."""
         length = x.shape[1]
         if self.positions is not None:
             return x + self.positions(length, position_ids)

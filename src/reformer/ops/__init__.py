@@ -14,6 +14,7 @@ from reformer.ops.hashing import (
     places_in_segments,
     random_rotations,
     seeded_buckets,
+    seeded_rotations,
     sort_by_bucket,
 )
 from reformer.ops.implementations import Choice, choose_implementation
@@ -42,5 +43,6 @@ __all__ = [
     "random_rotations",
     "reversible_sequence",
     "seeded_buckets",
+    "seeded_rotations",
     "sort_by_bucket",
 ]

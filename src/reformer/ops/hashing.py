@@ -70,6 +70,22 @@ def random_rotations(
     return rotations.to(device) if device is not None else rotations
 
 
+def seeded_rotations(
+    head_dim: int,
+    seed: Tensor,
+    *,
+    n_hashes: int,
+    n_buckets: Buckets,
+    n_heads: int,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """``random_rotations`` as a pure function of a 0-dim int64 ``seed``: those of ``seeded_buckets``."""
+    generator = torch.Generator().manual_seed(int(seed))
+    return random_rotations(
+        head_dim, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=n_heads, generator=generator, device=device
+    )
+
+
 def hash_vectors(x: Tensor, rotations: Tensor, n_buckets: Buckets) -> Tensor:
     """Buckets [B, H, R, L] (int64) of the vectors x [B, H, L, D] under ``rotations`` [H, D, R, Σ b_f / 2].
 
@@ -144,10 +160,7 @@ def _seeded_buckets(
     B, H, L, D = x.shape
 
     def hash_rows(rows: Tensor, n_buckets: Buckets) -> Tensor:
-        generator = torch.Generator().manual_seed(int(seed))
-        rotations = random_rotations(
-            D, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=H, generator=generator, device=x.device
-        )
+        rotations = seeded_rotations(D, seed, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=H, device=x.device)
         return hash_vectors(rows, rotations, n_buckets)
 
     if factors:

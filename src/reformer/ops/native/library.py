@@ -101,7 +101,25 @@ class Sort(Structure):
     )
 
 
-_STRUCTS = (Rows, Run, Plan, PlanRequest, Attention, Hash, Sort)
+class Decode(Structure):
+    """The next tokens of a generation, and its cache."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "heads", "tokens", "slots", "key_width", "value_width")),
+        *((name, c_int32) for name in ("dtype", "shared", "exclude_self")),
+        ("scale", c_float),
+        *((name, c_int64) for name in ("chunk_len", "chunks_before", "chunks_after", "window", "most_seen")),
+        *((name, c_int32) for name in ("rounds", "factors")),
+        *((name, c_int64) for name in ("n_buckets", "columns")),
+        ("factor", POINTER(c_int32)),
+        ("rotations", c_void_p),
+        *((name, Rows) for name in ("q", "k", "v")),
+        *((name, c_void_p) for name in ("is_real", "counts", "keys", "values", "buckets")),
+        *((name, c_void_p) for name in ("previous", "newest", "sizes", "order", "out", "scratch")),
+    )
+
+
+_STRUCTS = (Rows, Run, Plan, PlanRequest, Attention, Hash, Sort, Decode)
 
 
 def rows(x: Tensor) -> Rows:
@@ -158,6 +176,19 @@ def call(name: str, *structs: Structure) -> None:
     assert status == _OK, status
 
 
+def call_short(name: str, struct: Structure) -> None:
+    """Call ``reformer_<name>``, which is over before anybody could want to stop it."""
+    library = _load()
+    run = Run(threads=torch.get_num_threads(), isa=chosen_instruction_set())
+    status = getattr(library, f"reformer_{name}")(ctypes.byref(struct), ctypes.byref(run))
+    assert status == _OK, status
+
+
+def decode_scratch(struct: Decode) -> int:
+    """Floats of scratch memory that each thread of ``reformer_decode`` needs."""
+    return _load().reformer_decode_scratch(ctypes.byref(struct))
+
+
 def _polls(raised: list[BaseException]) -> Iterator[int]:
     # Called from C now and then: 0 to go on, 1 to stop. Entering Python is what lets a pending signal's handler run, and
     # what it raises must be caught here, for ctypes cannot pass it on. On entering a function it would be raised before
@@ -189,6 +220,7 @@ def open_library(path: Path) -> Any:
     except OSError as error:
         return f"{path.name} does not load: {error}"
     library.reformer_isa_name.restype = ctypes.c_char_p
+    library.reformer_decode_scratch.restype = c_int64
     for index, struct in enumerate(_STRUCTS):
         if library.reformer_struct_size(index) != ctypes.sizeof(struct):
             return f"{path.name} is of another version of reformer-torch; reinstall it"

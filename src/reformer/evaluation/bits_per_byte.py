@@ -23,7 +23,7 @@ def bits_per_byte(
     Each scored byte is predicted from the bytes before it in its window only (the first from the start id). ``seed``
     fixes the hash rotations: the same call gives the same number. Raises ValueError if nothing is scored.
     """
-    device = model.head.weight.device
+    device = model.norm.weight.device
     total, count = 0.0, 0
     with evaluating(model):
         for batch in _batches(windows, batch_size):
@@ -41,7 +41,7 @@ def masked_bits_per_byte(
     model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *, seed: int = 0
 ) -> dict[str, Any]:
     """{"bits_per_byte", "n_bytes"} over the hidden positions of (inputs, targets, mask) [B, L] of a bidirectional model."""
-    device = model.head.weight.device
+    device = model.norm.weight.device
     total, count = 0.0, 0
     with evaluating(model):
         for inputs, targets, mask in batches:
@@ -58,7 +58,7 @@ def second_half_accuracy(
     model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0
 ) -> dict[str, Any]:
     """{"accuracy", "bits_per_byte", "n_bytes"} on the masked symbols of (sequence, mask) [B, L]: the duplication task."""
-    device = model.head.weight.device
+    device = model.norm.weight.device
     right, total, count = 0, 0.0, 0
     with evaluating(model):
         for index, (sequence, mask) in enumerate(batches):

@@ -94,7 +94,7 @@ def _start(
     state = model.decoding_state(len(prompts), max_len, rotation_seed)
     rows = [[config.start_id, *prompt] for prompt in prompts]
     padded = [[0] * (longest + 1 - len(row)) + row for row in rows]
-    device = model.head.weight.device
+    device = model.norm.weight.device
     segment_ids = torch.tensor([[-1] * (longest + 1 - len(row)) + [0] * len(row) for row in rows], device=device)
     uneven = min(map(len, prompts)) < longest
     return torch.tensor(padded, device=device), segment_ids if uneven else None, state

@@ -29,11 +29,17 @@ class FeedForward(nn.Module):
         self.activation, self.chunk_len, self.dropout = activation, chunk_len, dropout
         hidden = 2 * d_ff if activation == "swiglu" else d_ff
         self.w_in = nn.Parameter(torch.empty(hidden, d_model))
-        self.b_in = nn.Parameter(torch.zeros(hidden))
+        self.b_in = nn.Parameter(torch.empty(hidden))
         self.w_out = nn.Parameter(torch.empty(d_model, d_ff))
-        self.b_out = nn.Parameter(torch.zeros(d_model))
+        self.b_out = nn.Parameter(torch.empty(d_model))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier weights, zero biases."""
         nn.init.xavier_uniform_(self.w_in)
         nn.init.xavier_uniform_(self.w_out)
+        nn.init.zeros_(self.b_in)
+        nn.init.zeros_(self.b_out)
 
     def forward(self, x: Tensor, *, seed: Tensor | None = None, training: bool | None = None) -> Tensor:
         """The layer's output; ``training=None`` means ``self.training``."""

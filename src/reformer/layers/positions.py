@@ -21,9 +21,13 @@ class AxialPositions(nn.Module):
             raise ValueError(f"axial shape and dims must be positive and as many, got shape={shape} and dims={dims}")
         self.shape, self.dims = tuple(shape), tuple(dims)
         self.max_len = math.prod(self.shape)
-        self.tables = nn.ParameterList(
-            nn.Parameter(torch.randn(size, dim) * 0.02) for size, dim in zip(self.shape, self.dims)
-        )
+        self.tables = nn.ParameterList(nn.Parameter(torch.empty(size, dim)) for size, dim in zip(self.shape, self.dims))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal, with standard deviation 0.02."""
+        for table in self.tables:
+            nn.init.normal_(table, std=0.02)
 
     def forward(self, length: int, position_ids: Tensor | None = None) -> Tensor:
         """Vectors [length, d_model], or [B, length, d_model] for ``position_ids`` [B, length].

@@ -3,5 +3,6 @@
 from reformer.models.config import ATTENTION_KINDS, POSITIONS, ReformerConfig
 from reformer.models.decoding import DecodingState
 from reformer.models.language_model import ReformerLM
+from reformer.models.trunk import ReformerTrunk
 
-__all__ = ["ATTENTION_KINDS", "POSITIONS", "DecodingState", "ReformerConfig", "ReformerLM"]
+__all__ = ["ATTENTION_KINDS", "POSITIONS", "DecodingState", "ReformerConfig", "ReformerLM", "ReformerTrunk"]

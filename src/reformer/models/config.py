@@ -59,6 +59,8 @@ class ReformerConfig:
     """Longest input of "learned" and "rotary" positions: beyond what it was trained for a model only guesses."""
     embedding_std: float = 0.02
     """Standard deviation of the token embeddings at the start; residual updates of order 1 soon bury small ones."""
+    tie_embeddings: bool = False
+    """The head reads the token embeddings E: logits E·(n1 + n2) + b, where [n1; n2] is what it is given."""
     dropout: float = 0.0
     attention_dropout: float = 0.0
     reversible: bool = True

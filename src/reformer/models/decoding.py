@@ -17,7 +17,7 @@ from reformer.ops.checks import require_at_least, require_integer, require_shape
 from reformer.ops.hashing import Buckets, bucket_factors
 
 if TYPE_CHECKING:
-    from reformer.models.language_model import ReformerLM
+    from reformer.models.trunk import ReformerTrunk
 
 STACK_SEED = 0
 
@@ -33,7 +33,7 @@ class DecodingState:
             ``max_len`` tokens; the parallel pass of ``model.with_changes(n_buckets=state.n_buckets)`` is the same function.
     """
 
-    def __init__(self, model: ReformerLM, batch_size: int, max_len: int | None, seed: int | Tensor) -> None:
+    def __init__(self, model: ReformerTrunk, batch_size: int, max_len: int | None, seed: int | Tensor) -> None:
         config = model.config
         require_at_least("batch_size", batch_size, 1)
         if not config.causal:
@@ -49,7 +49,7 @@ class DecodingState:
         self.length, self.max_len = 0, max_len
         n_buckets = config.n_buckets
         self.n_buckets: Buckets = automatic_n_buckets(max_len, config.lsh_chunk_len) if n_buckets is None else n_buckets
-        self.counts = torch.zeros(batch_size, dtype=torch.int64, device=model.head.weight.device)
+        self.counts = torch.zeros(batch_size, dtype=torch.int64, device=model.norm.weight.device)
         self.caches = empty_caches(
             model.stack,
             batch=batch_size,
@@ -85,7 +85,7 @@ class DecodingState:
         return tensors
 
     @classmethod
-    def from_tensors(cls, model: ReformerLM, tensors: Mapping[str, Tensor]) -> DecodingState:
+    def from_tensors(cls, model: ReformerTrunk, tensors: Mapping[str, Tensor]) -> DecodingState:
         """The state that ``to_tensors`` of a state of ``model`` returned.
 
         Raises ValueError if a tensor is missing or does not fit the model.
@@ -113,14 +113,14 @@ class DecodingState:
 
 
 def decode_hidden(
-    model: ReformerLM,
+    model: ReformerTrunk,
     tokens: Tensor | None,
     state: DecodingState,
     segment_ids: Tensor | None,
     inputs_embeds: Tensor | None,
     last_only: bool,
 ) -> Tensor:
-    """See ``ReformerLM.decode_hidden``."""
+    """See ``ReformerTrunk.decode_hidden``."""
     if (tokens is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of tokens and inputs_embeds")
     x = model.embedding(tokens) if inputs_embeds is None else inputs_embeds

@@ -1,0 +1,43 @@
+"""The Reformer as a citizen of ``transformers`` (extra ``hf``): importing this registers it with the Auto classes."""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from reformer.hf.cache import ReformerCache
+from reformer.hf.classification import (
+    ReformerTorchForQuestionAnswering,
+    ReformerTorchForSequenceClassification,
+    ReformerTorchForTokenClassification,
+)
+from reformer.hf.configuration import ReformerTorchConfig
+from reformer.hf.language_models import ReformerTorchForCausalLM, ReformerTorchForMaskedLM
+from reformer.hf.modeling import ReformerTorchModel
+
+__all__ = [
+    "ReformerCache",
+    "ReformerTorchConfig",
+    "ReformerTorchForCausalLM",
+    "ReformerTorchForMaskedLM",
+    "ReformerTorchForQuestionAnswering",
+    "ReformerTorchForSequenceClassification",
+    "ReformerTorchForTokenClassification",
+    "ReformerTorchModel",
+]
+
+AutoConfig.register(ReformerTorchConfig.model_type, ReformerTorchConfig, exist_ok=True)
+for _auto, _model in (
+    (AutoModel, ReformerTorchModel),
+    (AutoModelForCausalLM, ReformerTorchForCausalLM),
+    (AutoModelForMaskedLM, ReformerTorchForMaskedLM),
+    (AutoModelForSequenceClassification, ReformerTorchForSequenceClassification),
+    (AutoModelForTokenClassification, ReformerTorchForTokenClassification),
+    (AutoModelForQuestionAnswering, ReformerTorchForQuestionAnswering),
+):
+    _auto.register(ReformerTorchConfig, _model, exist_ok=True)

@@ -1,0 +1,48 @@
+"""From transformers' inputs to ours: the attention mask as segments, and targets from labels."""
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+def segments(attention_mask: Tensor | None, batch_size: int, length: int) -> Tensor | None:
+    """Segment ids [B, L] of ``attention_mask`` [B, L] (0: padding): 0 for real tokens, -1 for padding; None for None.
+
+    Raises ValueError for any other shape.
+    """
+    if attention_mask is None:
+        return None
+    if tuple(attention_mask.shape) != (batch_size, length):
+        raise ValueError(
+            f"attention_mask must have the shape [batch, length] = [{batch_size}, {length}], got "
+            f"{list(attention_mask.shape)}; give one number per token: 1 real, 0 padding"
+        )
+    return (attention_mask > 0).long() - 1
+
+
+def next_tokens(labels: Tensor, segment_ids: Tensor | None) -> Tensor:
+    """Targets [B, L]: at each real token the label of the next one, if that is real too; -100 elsewhere."""
+    targets = torch.full_like(labels, IGNORED)
+    targets[:, :-1] = labels[:, 1:]
+    if segment_ids is not None:
+        targets[:, :-1].masked_fill_((segment_ids[:, :-1] < 0) | (segment_ids[:, 1:] < 0), IGNORED)
+    return targets
+
+
+def last_real_token(segment_ids: Tensor | None, batch_size: int, length: int, device: torch.device) -> Tensor:
+    """The position [B] of each row's last real token, wherever its padding is; the last position if it has none."""
+    if segment_ids is None:
+        return torch.full((batch_size,), length - 1, device=device)
+    places = torch.arange(length, device=device).expand(batch_size, length)
+    last = places.masked_fill(segment_ids < 0, -1).amax(-1)
+    return torch.where(last < 0, length - 1, last)
+
+
+def require_labels(labels: Tensor, batch_size: int, length: int) -> None:
+    """Raise ValueError unless there is one label per token."""
+    if tuple(labels.shape) != (batch_size, length):
+        raise ValueError(
+            f"labels must have the shape [batch, length] = [{batch_size}, {length}], got {list(labels.shape)}; mark "
+            f"tokens that do not count with {IGNORED}"
+        )

@@ -55,7 +55,7 @@ class ReformerTorchConfig(PreTrainedConfig):
         super().__init__(**kwargs)
         # After transformers' own check, which does not know the two input-only ids.
         self.pad_token_id, self.bos_token_id, self.eos_token_id = pad_token_id, bos_token_id, eos_token_id
-        self._check_token_ids()
+        self.validate()
 
     @classmethod
     def from_reformer(cls, config: ReformerConfig, **changes: Any) -> ReformerTorchConfig:
@@ -66,6 +66,17 @@ class ReformerTorchConfig(PreTrainedConfig):
         """The model it describes. Raises ValueError if a field was set to what ``ReformerConfig`` refuses."""
         return ReformerConfig(**{name: _hashable(getattr(self, name)) for name in _FIELDS})
 
+    def validate(self) -> None:
+        """Raise ValueError if a field was set to what the model refuses; in place of transformers' own checks."""
+        self.to_reformer()
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            value = getattr(self, name)
+            if isinstance(value, int) and not 0 <= value < self.vocab_size + 2:
+                raise ValueError(
+                    f"{name} must be below vocab_size + 2 = {self.vocab_size + 2} (the last two are the start and the "
+                    f"mask token), got {value}"
+                )
+
     @property
     def num_hidden_layers(self) -> int:
         """As many as ``attention`` names."""
@@ -75,15 +86,6 @@ class ReformerTorchConfig(PreTrainedConfig):
     def max_position_embeddings(self) -> int | None:
         """The longest input; None: any."""
         return self.to_reformer().longest_input
-
-    def _check_token_ids(self) -> None:
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-            value = getattr(self, name)
-            if isinstance(value, int) and not 0 <= value < self.vocab_size + 2:
-                raise ValueError(
-                    f"{name} must be below vocab_size + 2 = {self.vocab_size + 2} (the last two are the start and the "
-                    f"mask token), got {value}"
-                )
 
 
 def _hashable(value: Any) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast, MaskedLMOutput
 from transformers.utils import can_return_tuple
 
 from reformer.hf.cache import ReformerCache
 from reformer.hf.configuration import ReformerTorchConfig
+from reformer.hf.generation import ReformerGenerationMixin
 from reformer.hf.inputs import next_tokens, require_labels, segments
 from reformer.hf.losses import head_logits, head_loss
 from reformer.hf.modeling import ReformerTorchModel, ReformerTorchPreTrainedModel
@@ -30,20 +30,20 @@ class _LanguageModel(ReformerTorchPreTrainedModel):
         self.post_init()
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return head_logits(self.lm_head, hidden, self.get_input_embeddings().weight)
+        return head_logits(self.lm_head, hidden, self._trunk.embedding.weight)
 
     def _loss(self, hidden: Tensor, targets: Tensor, n_items: Tensor | int | None) -> Tensor:
         return head_loss(
             self.lm_head,
             hidden,
-            self.get_input_embeddings().weight,
+            self._trunk.embedding.weight,
             targets,
             chunk_len=self.config.loss_chunk_len,
             n_items=n_items,
         )
 
 
-class ReformerTorchForCausalLM(_LanguageModel, GenerationMixin):
+class ReformerTorchForCausalLM(_LanguageModel, ReformerGenerationMixin):
     """Predicts at each token the next one; ``generate`` decodes with a cache. Needs ``causal=True``."""
 
     def __init__(self, config: ReformerTorchConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -28,6 +28,10 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["ReversibleLayer"]  # noqa: RUF012 - transformers' own convention
 
+    @property
+    def _trunk(self) -> ReformerTrunk:
+        return cast(ReformerTrunk, self.base_model.trunk)
+
     @classmethod
     def from_reformer(cls, model: ReformerTrunk, **changes: Any) -> Self:
         """A copy of a trained model, its head too where this class has one like it; any other head is new.
@@ -39,10 +43,11 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         start, mask = model.config.start_id, model.config.mask_id
         tokens = {"bos_token_id": start, "pad_token_id": mask} if model.config.causal else {"pad_token_id": start}
         config = ReformerTorchConfig.from_reformer(model.config, **{**tokens, **changes})
-        wrapped = cls(config).to(model.norm.weight.device, model.norm.weight.dtype)
+        wrapped = cls(config)
+        wrapped.to(device=model.norm.weight.device, dtype=model.norm.weight.dtype)
         weights = model.state_dict()
         head = {name.removeprefix("head."): weights.pop(name) for name in [*weights] if name.startswith("head.")}
-        wrapped.base_model.trunk.load_state_dict(weights)
+        wrapped._trunk.load_state_dict(weights)
         if head and wrapped.get_output_embeddings() is not None:
             wrapped.get_output_embeddings().load_state_dict(head)
         return wrapped.train(model.training)
@@ -73,9 +78,9 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         if pad_to_multiple_of is not None:
             vocab_size = -(-vocab_size // pad_to_multiple_of) * pad_to_multiple_of
         if vocab_size != self.config.vocab_size:
-            resize_vocabulary(self.base_model.trunk, self.get_output_embeddings(), vocab_size, mean=mean_resizing)
+            resize_vocabulary(self._trunk, self.get_output_embeddings(), vocab_size, mean=mean_resizing)
             self.config.vocab_size = vocab_size
-        return self.get_input_embeddings()
+        return self._trunk.embedding
 
     def _init_weights(self, module: nn.Module) -> None:
         # The initialisation of ReformerLM. transformers guards torch.nn.init meanwhile, so that what was loaded stays.
@@ -129,7 +134,8 @@ class ReformerTorchModel(ReformerTorchPreTrainedModel):
             return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
         if seed is None and not self.training:
             seed = self.config.hash_seed
-        given = input_ids if inputs_embeds is None else inputs_embeds
+        given = inputs_embeds if input_ids is None else input_ids
+        assert given is not None
         hidden = self.trunk.hidden(
             input_ids,
             inputs_embeds=inputs_embeds,

@@ -8,6 +8,7 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
 )
 
 from reformer.hf.cache import ReformerCache
@@ -19,8 +20,10 @@ from reformer.hf.classification import (
 from reformer.hf.configuration import ReformerTorchConfig
 from reformer.hf.language_models import ReformerTorchForCausalLM, ReformerTorchForMaskedLM
 from reformer.hf.modeling import ReformerTorchModel
+from reformer.hf.tokenization import ReformerByteTokenizer
 
 __all__ = [
+    "ReformerByteTokenizer",
     "ReformerCache",
     "ReformerTorchConfig",
     "ReformerTorchForCausalLM",
@@ -41,3 +44,4 @@ for _auto, _model in (
     (AutoModelForQuestionAnswering, ReformerTorchForQuestionAnswering),
 ):
     _auto.register(ReformerTorchConfig, _model, exist_ok=True)
+AutoTokenizer.register(ReformerTorchConfig, tokenizer_class=ReformerByteTokenizer, exist_ok=True)

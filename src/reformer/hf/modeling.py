@@ -69,7 +69,7 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
     ) -> nn.Embedding:
-        """Change the predicted vocabulary; the start and mask rows stay the two after it, so their ids move.
+        """Change the predicted vocabulary; every id keeps its row, and start and mask are again the two ids after it.
 
         Returns the input embeddings, of vocab_size + 2 rows. New rows, of embedding and head, are the mean of the old
         ones, or drawn as at the start if ``mean_resizing`` is off. Raises ValueError for sizes below 1.
@@ -87,7 +87,7 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.embedding_std)
         elif hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+            cast(Any, module).reset_parameters()
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
 
@@ -149,7 +149,7 @@ class ReformerTorchModel(ReformerTorchPreTrainedModel):
         """The token embeddings, of vocab_size + 2 rows: the last two are the start and the mask token."""
         return self.trunk.embedding
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the token embeddings; ``resize_token_embeddings`` is what also changes the vocabulary."""
         self.trunk.embedding = value
 

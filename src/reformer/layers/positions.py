@@ -1,10 +1,23 @@
 """Positions: axial (learned, factorised), sinusoidal and rotary."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+
+class _Tables(nn.ParameterList):
+    """The tables of the axes; parameters are reset by the module that holds them."""
+
+    def __init__(self, tables: Iterable[nn.Parameter]) -> None:
+        super().__init__(tables)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal, with standard deviation 0.02."""
+        for table in self:
+            nn.init.normal_(table, std=0.02)
 
 
 class AxialPositions(nn.Module):
@@ -21,13 +34,7 @@ class AxialPositions(nn.Module):
             raise ValueError(f"axial shape and dims must be positive and as many, got shape={shape} and dims={dims}")
         self.shape, self.dims = tuple(shape), tuple(dims)
         self.max_len = math.prod(self.shape)
-        self.tables = nn.ParameterList(nn.Parameter(torch.empty(size, dim)) for size, dim in zip(self.shape, self.dims))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Normal, with standard deviation 0.02."""
-        for table in self.tables:
-            nn.init.normal_(table, std=0.02)
+        self.tables = _Tables(nn.Parameter(torch.empty(size, dim)) for size, dim in zip(self.shape, self.dims))
 
     def forward(self, length: int, position_ids: Tensor | None = None) -> Tensor:
         """Vectors [length, d_model], or [B, length, d_model] for ``position_ids`` [B, length].

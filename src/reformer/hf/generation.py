@@ -19,8 +19,6 @@ class ReformerGenerationMixin(GenerationMixin):
     """
 
     config: ReformerTorchConfig
-    # The cache cannot drop tokens again: transformers then refuses assisted decoding in a line of its own.
-    _is_stateful = True
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any

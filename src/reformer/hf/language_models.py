@@ -46,6 +46,9 @@ class _LanguageModel(ReformerTorchPreTrainedModel):
 class ReformerTorchForCausalLM(_LanguageModel, ReformerGenerationMixin):
     """Predicts at each token the next one; ``generate`` decodes with a cache. Needs ``causal=True``."""
 
+    # The cache cannot drop tokens again: transformers then refuses assisted decoding in a line of its own.
+    _is_stateful = True
+
     def __init__(self, config: ReformerTorchConfig) -> None:
         if not config.causal:
             raise ValueError("a causal language model needs config.causal=True, got False; use ...ForMaskedLM")

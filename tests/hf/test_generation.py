@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from transformers import GenerationConfig
-
-from reformer.hf import ReformerCache, ReformerTorchForCausalLM, ReformerTorchModel
 from tests.hf.helpers import padded, wrapped
 from tests.models.factory import some_tokens
 from tests.models.helpers import refuses
+from transformers import GenerationConfig
+
+from reformer.hf import ReformerCache, ReformerTorchForCausalLM, ReformerTorchModel
 
 MODELS = {
     "local-lsh": {},

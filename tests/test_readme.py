@@ -46,7 +46,15 @@ def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "docs/algorithm.md", "docs/benchmarks.md", "docs/inspect.md", "docs/log.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/algorithm.md",
+        "docs/benchmarks.md",
+        "docs/inspect.md",
+        "docs/log.md",
+        "docs/transformers.md",
+    ],
 )
 def test_links_and_named_files_exist(document):
     text = (ROOT / document).read_text()

@@ -1,4 +1,4 @@
-"""Breaks the numerical core on purpose, one line at a time, and asks whether the tests notice.
+"""Breaks the code on purpose, one line at a time, and asks whether the tests notice.
 
     python tests/mutations.py            all of them (about fifteen minutes)
     python tests/mutations.py gradient   those whose name holds the word
@@ -1110,6 +1110,83 @@ MUTATIONS = (
         "_length_penalty(n_tokens, alpha)",
         "_length_penalty(1, alpha)",
         "tests/generation/test_beam_search.py",
+    ),
+    Mutation(
+        "models: the tied head reads the first half only",
+        "models/head.py",
+        "return first + second, embedding",
+        "return first + first, embedding",
+        "tests/models/test_tied.py",
+    ),
+    Mutation(
+        "hf: a row's last token is that of the batch",
+        "hf/inputs.py",
+        "torch.where(last < 0, length - 1, last)",
+        "torch.full_like(last, length - 1)",
+        "tests/hf/test_heads.py",
+    ),
+    Mutation(
+        "hf: padding takes part in the mean",
+        "hf/classification.py",
+        "hidden.masked_fill(~real, 0.0).sum(1)",
+        "hidden.sum(1)",
+        "tests/hf/test_heads.py",
+    ),
+    Mutation(
+        "hf: the loss counts what padding predicts",
+        "hf/inputs.py",
+        "(segment_ids[:, :-1] < 0) | (segment_ids[:, 1:] < 0)",
+        "segment_ids[:, 1:] < 0",
+        "tests/hf/test_heads.py",
+    ),
+    Mutation(
+        "hf: accumulated gradients are of a mean",
+        "hf/losses.py",
+        'reduction="mean" if n_items is None else "sum"',
+        'reduction="mean"',
+        "tests/hf/test_heads.py",
+    ),
+    Mutation(
+        "hf: the cache is told the wrong end of the mask",
+        "hf/cache.py",
+        "segment_ids[:, -new:]",
+        "segment_ids[:, :new]",
+        "tests/hf/test_generation.py",
+    ),
+    Mutation(
+        "hf: generation ignores its seed once it has a cache",
+        "hf/modeling.py",
+        "seed = self.config.hash_seed if seed is None else seed",
+        "seed = self.config.hash_seed",
+        "tests/hf/test_generation.py",
+    ),
+    Mutation(
+        "hf: a generation may be one token too long",
+        "hf/generation.py",
+        "n_inputs <= longest",
+        "n_inputs <= longest + 1",
+        "tests/hf/test_generation.py",
+    ),
+    Mutation(
+        "hf: start and mask lose their rows to a larger vocabulary",
+        "hf/resizing.py",
+        "torch.cat([rows, old[before:]])",
+        "torch.cat([rows, rows[-2:]])",
+        "tests/hf/test_resizing.py",
+    ),
+    Mutation(
+        "hf: a new head starts as transformers' heads do",
+        "hf/modeling.py",
+        "nn.init.xavier_uniform_(module.weight)",
+        "nn.init.normal_(module.weight, std=0.02)",
+        "tests/hf/test_saving.py",
+    ),
+    Mutation(
+        "hf: text is replaced, not kept",
+        "hf/tokenization.py",
+        'token.encode("latin-1") if len(token) == 1 else token.encode()',
+        "token.encode()",
+        "tests/hf/test_tokenization.py",
     ),
 )
 

@@ -48,7 +48,7 @@ def inspect_model(
     beyond the model's own are drawn in addition, on the same q. Raises ValueError if there is no window.
     """
     layers: dict[int, _Layer] = {}
-    device = model.head.weight.device
+    device = model.norm.weight.device
     for number, window in enumerate(windows):
 
         def receive(captured: Captured, seed: int = seed + number) -> None:

@@ -44,7 +44,7 @@ def test_the_buckets_are_those_of_the_pass_with_that_seed():
     tokens = some_tokens(length=37)
     layers = captured(model, tokens, seed=5)
     with torch.inference_mode():
-        x1 = x2 = model._add_positions(model.embedding(tokens), None)
+        x1 = x2 = model.add_positions(model.embedding(tokens), None)
         for layer, got in zip(model.stack.layers, layers, strict=True):
             x1 = x1 + got.output
             x2 = x2 + layer.feed_forward(x1, torch.tensor(0), None, None, None, False)[0]

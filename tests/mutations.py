@@ -91,8 +91,8 @@ MUTATIONS = (
     Mutation(
         "mask: trax goes across segments",
         "ops/tiled_attention/tile.py",
-        "visible &= query_segment[:, :, None] == key_segment[:, None, :]",
-        "visible &= (key_segment >= 0)[:, None, :]",
+        "visible = query_segment[:, :, None] == key_segment[:, None, :]",
+        "visible = (query_segment[:, :, None] >= 0) & (key_segment >= 0)[:, None, :]",
         f"{PROPERTIES}::test_a_segment_does_not_see_another",
     ),
     Mutation(

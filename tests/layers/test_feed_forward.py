@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,8 @@ def test_is_two_linear_maps_around_the_activation(activation: str, chunk_len: in
     if activation == "swiglu":
         hidden = F.silu(hidden[..., :10]) * hidden[..., 10:]
     else:
-        hidden = F.relu(hidden) if activation == "relu" else F.gelu(hidden)
+        functions = {"relu": F.relu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+        hidden = functions[activation](hidden)
     torch.testing.assert_close(layer(x), F.linear(hidden, layer.w_out, layer.b_out), rtol=1e-12, atol=1e-13)
 
 
@@ -52,5 +55,5 @@ def test_dropout_keeps_the_mean():
 
 
 def test_unknown_activation():
-    with refuses(ValueError, "activation must be one of 'relu', 'gelu', 'swiglu', got 'elu'"):
+    with refuses(ValueError, "activation must be one of 'relu', 'gelu', 'gelu_tanh', 'swiglu', got 'elu'"):
         FeedForward(4, 8, activation="elu")

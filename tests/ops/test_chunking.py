@@ -1,4 +1,6 @@
 import itertools
+import math
+from functools import partial
 
 import pytest
 import torch
@@ -32,6 +34,8 @@ def plain(activation: str, dropout_p: float = 0.0, seed: int = 0):
             active = gate * torch.sigmoid(gate) * up
         elif activation == "gelu":
             active = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+        elif activation == "gelu_tanh":
+            active = hidden * 0.5 * (1 + torch.tanh((2 / math.pi) ** 0.5 * (hidden + 0.044715 * hidden**3)))
         else:
             active = hidden.clamp_min(0)
         if dropout_p:
@@ -100,7 +104,8 @@ def test_under_autocast_the_products_are_narrow(activation: str):
             gate, up = hidden.chunk(2, -1)
             active = F.silu(gate) * up
         else:
-            active = F.relu(hidden) if activation == "relu" else F.gelu(hidden)
+            functions = {"relu": F.relu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+            active = functions[activation](hidden)
         return F.linear(active, w_out, b_out)
 
     exact = outputs_and_gradients(plain(activation), *(x.double() for x in tensors))
@@ -135,7 +140,11 @@ X, W_IN, B_IN, W_OUT, B_OUT = (torch.zeros(s) for s in ((2, 8, 4), (6, 4), (6,),
 @pytest.mark.parametrize(
     ("changes", "error", "facts"),
     [
-        ({"activation": "tanh"}, ValueError, ("activation must be one of 'relu', 'gelu', 'swiglu', got 'tanh'",)),
+        (
+            {"activation": "tanh"},
+            ValueError,
+            ("activation must be one of 'relu', 'gelu', 'gelu_tanh', 'swiglu', got 'tanh'",),
+        ),
         ({"x": X[0]}, ValueError, ("x must be [batch, length, d_model]", "got [8, 4]")),
         ({"x": X.long()}, TypeError, ("x must be floating point",)),
         ({"w_in": W_IN[:, :3]}, ValueError, ("w_in must be", "[any, 4]", "got [6, 3]")),

@@ -80,6 +80,46 @@ def test_every_implementation_equals_the_oracle(shared: bool, causal: bool, layo
             assert_same(found[1], lse)
 
 
+WRAPPING = (
+    {"chunk_len": 4, "wrap": True},
+    {"chunk_len": 4, "n_chunks_after": 1, "wrap": True},
+    {"chunk_len": 7, "n_chunks_before": 2, "n_chunks_after": 2, "wrap": True},
+)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_wrapping_around_the_ends(shared: bool, causal: bool, layout: str):
+    for n, (reach, L) in enumerate(itertools.product(WRAPPING, (1, 4, 7, 21))):
+        q, k, v = vectors(L, shared=shared, seed=n)
+        options = {"causal": causal, "segment_ids": segment_layout(layout, 2, L), **reach}
+        out, lse = local_attention_oracle(q, k, v, **options)
+        for impl in ("reference", "eager"):
+            found = local_attention(q, k, v, return_lse=True, impl=impl, **options)
+            assert_same(found[0], out)
+            assert_same(found[1], lse)
+        compare(q, k, v, "eager", torch.float64, dropout_p=0.25, dropout_seed=n, **options)
+
+
+def test_wrapping_lets_the_first_chunk_see_the_last():
+    q, k, v = vectors(12, shared=False)
+    out = local_attention(q, k, v, causal=False, chunk_len=4, wrap=True)
+    inner = local_attention(q, k, v, causal=False, chunk_len=4)
+    assert_same(out[:, :, 4:], inner[:, :, 4:])
+    seen = [0, 1, 2, 3, 8, 9, 10, 11]
+    keys, values = k[:, :, seen], v[:, :, seen]
+    weights = (q[:, :, :4] @ keys.transpose(-1, -2) / 2.0).softmax(-1)
+    assert_same(out[:, :, :4], weights @ values)
+
+
+def test_wrapping_needs_chunks_and_plain_pytorch():
+    q, k, v = vectors(6, shared=True)
+    for options in ({"window": 3}, {"chunk_len": 3, "impl": "native"}):
+        with refuses(ValueError, "wrap=True needs chunk_len and impl 'auto', 'eager', 'reference'"):
+            local_attention(q, k, v, wrap=True, **options)
+
+
 @pytest.mark.parametrize("impl", FAST)
 @pytest.mark.parametrize("reach", REACHES, ids=str)
 @pytest.mark.parametrize("shared", [True, False])

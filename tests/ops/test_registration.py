@@ -51,7 +51,7 @@ def arguments() -> dict[str, list[tuple]]:
             outputs = torch.ops.reformer.lsh_attention(*tensors, *options)
             lsh_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *tensors, *outputs, *options))
     local, local_backward = calls.setdefault("local_attention", []), calls.setdefault("local_attention_backward", [])
-    for reach in ((4, 1, 0, None), (None, 1, 0, 3), (None, 1, 0, None)):
+    for reach in ((4, 1, 0, None, False), (None, 1, 0, 3, False), (None, 1, 0, None, False), (4, 1, 1, None, True)):
         tensors = (normal(2, 2, L, 4), normal(2, 2, L, 4), normal(2, 2, L, 5), INPUTS.segment_ids, SEED)
         options = (False, *reach, 1.0, 0.2, "eager")
         for shared in (True, False):

@@ -219,7 +219,10 @@ class LSHSelfAttention(SelfAttention):
 
 
 class LocalSelfAttention(SelfAttention):
-    """Attention to the neighbourhood: chunks of ``chunk_len``, or a sliding ``window`` (``reformer.ops.local_attention``)."""
+    """Attention to the neighbourhood: chunks of ``chunk_len``, or a sliding ``window`` (``reformer.ops.local_attention``).
+
+    ``wrap``: the first chunk follows the last, as in transformers' bidirectional Reformers.
+    """
 
     def __init__(
         self,
@@ -230,10 +233,12 @@ class LocalSelfAttention(SelfAttention):
         window: int | None = None,
         n_chunks_before: int = 1,
         n_chunks_after: int | None = None,
+        wrap: bool = False,
         causal: bool = True,
         **common: Any,
     ) -> None:
         super().__init__(d_model, n_heads, causal=causal, **common)
+        self.wrap = wrap
         if (chunk_len is None) == (window is None):
             raise ValueError(f"give exactly one of chunk_len and window, got chunk_len={chunk_len}, window={window}")
         self.options: dict[str, Any] = {
@@ -249,6 +254,7 @@ class LocalSelfAttention(SelfAttention):
             k,
             v.to(q.dtype),
             causal=self.causal,
+            wrap=self.wrap,
             segment_ids=segment_ids,
             scale=self.scale,
             dropout_p=dropout_p,

@@ -9,7 +9,7 @@ from reformer.ops.chunking import ACTIVATIONS
 
 
 class FeedForward(nn.Module):
-    """x [B, L, d_model] → activation → [B, L, d_model] (paper, section 3 "Chunking"): relu, gelu or swiglu.
+    """x [B, L, d_model] → activation → [B, L, d_model] (paper, section 3 "Chunking"): relu, gelu, gelu_tanh or swiglu.
 
     ``chunk_len`` positions at a time (None: all), which changes memory, not the result. ``dropout`` is that of the hidden
     units.

@@ -17,9 +17,9 @@ _INNER, _RESIDUAL_DROPOUT = 0, 1
 class ResidualBranch(nn.Module):
     """dropout(inner(LayerNorm(x))): what a layer adds to a stream (pre-norm, as the authors' code)."""
 
-    def __init__(self, d_model: int, inner: SelfAttention | FeedForward, dropout: float) -> None:
+    def __init__(self, d_model: int, inner: SelfAttention | FeedForward, dropout: float, norm_eps: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(d_model)
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.inner = inner
         self.dropout = dropout
 
@@ -67,13 +67,17 @@ class ReversibleStack(nn.Module):
         layers: Sequence[tuple[SelfAttention, FeedForward]],
         *,
         dropout: float = 0.0,
+        norm_eps: float = 1e-5,
         reversible: bool = True,
     ) -> None:
         super().__init__()
         self.reversible = reversible
+
+        def branch(inner: SelfAttention | FeedForward) -> ResidualBranch:
+            return ResidualBranch(d_model, inner, dropout, norm_eps)
+
         self.layers: Iterable[ReversibleLayer] = nn.ModuleList(  # type: ignore[assignment]
-            ReversibleLayer(ResidualBranch(d_model, attention, dropout), ResidualBranch(d_model, feed_forward, dropout))
-            for attention, feed_forward in layers
+            ReversibleLayer(branch(attention), branch(feed_forward)) for attention, feed_forward in layers
         )
 
     def forward(

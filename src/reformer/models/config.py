@@ -47,10 +47,19 @@ class ReformerConfig:
     lsh_chunk_len: int = 64
     lsh_window: int | None = None
     """Pattern "bucket": places seen within the bucket; None: all of it."""
+    lsh_chunks_before: int = 1
+    lsh_chunks_after: int | None = None
+    """Chunks seen beside a token's own; None: 0 for causal models and pattern "bucket", else 1."""
     local_chunk_len: int = 64
+    local_chunks_before: int = 1
+    local_chunks_after: int | None = None
+    """As ``lsh_chunks_after``."""
+    local_wrap: bool = False
+    """Only for converted bidirectional models: the first chunk of local layers follows the last, as in transformers."""
     attention_scale: float = 1.0
     """Scale of shared-QK logits (the authors': 1)."""
     activation: str = "relu"
+    layer_norm_eps: float = 1e-5
     positions: str = "axial"
     axial_shape: tuple[int, ...] = (64, 64)
     axial_dims: tuple[int, ...] | None = None
@@ -76,6 +85,9 @@ class ReformerConfig:
         for name in ("max_len", "ff_chunk_len", "loss_chunk_len", "lsh_window", "head_dim", "d_attn"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
+        for name in ("lsh_chunks_before", "lsh_chunks_after", "local_chunks_before", "local_chunks_after"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 0)
         split_width(self.d_model, self.n_heads, self.head_dim, self.d_attn)
         if not self.attention:
             raise ValueError("attention must name at least one layer, for example ('local', 'lsh')")
@@ -89,8 +101,16 @@ class ReformerConfig:
             bucket_factors(self.n_buckets)
         if self.lsh_window is not None and self.pattern != "bucket":
             raise ValueError(f"lsh_window belongs to pattern 'bucket', got pattern {self.pattern!r}")
-        if not self.embedding_std > 0.0:
-            raise ValueError(f"embedding_std must be above 0, got {self.embedding_std}")
+        if self.pattern == "bucket" and (self.lsh_chunks_before, self.lsh_chunks_after or 0) != (1, 0):
+            raise ValueError(
+                "pattern 'bucket' has no chunk edges: leave lsh_chunks_before=1 and lsh_chunks_after out, and set "
+                f"lsh_window; got {self.lsh_chunks_before} and {self.lsh_chunks_after}"
+            )
+        if self.local_wrap and self.causal:
+            raise ValueError("local_wrap needs causal=False: around the ends stand later tokens, which nobody sees")
+        for name in ("embedding_std", "layer_norm_eps"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("dropout", "attention_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")

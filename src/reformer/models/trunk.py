@@ -47,8 +47,14 @@ class ReformerTrunk(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size + 2, config.d_model)
         self.positions = _learned_positions(config)
         layers = [(_attention(config, kind), _feed_forward(config)) for kind in config.attention]
-        self.stack = ReversibleStack(config.d_model, layers, dropout=config.dropout, reversible=config.reversible)
-        self.norm = nn.LayerNorm(2 * config.d_model)
+        self.stack = ReversibleStack(
+            config.d_model,
+            layers,
+            dropout=config.dropout,
+            norm_eps=config.layer_norm_eps,
+            reversible=config.reversible,
+        )
+        self.norm = nn.LayerNorm(2 * config.d_model, eps=config.layer_norm_eps)
 
     def hidden(
         self,
@@ -138,13 +144,23 @@ def _attention(config: ReformerConfig, kind: str) -> SelfAttention:
             chunk_len=config.lsh_chunk_len,
             pattern=config.pattern,
             window=config.lsh_window,
+            n_chunks_before=config.lsh_chunks_before,
+            n_chunks_after=config.lsh_chunks_after,
             scale=config.attention_scale,
             **common,
         )
     common["shared_qk"] = config.shared_qk
     common["scale"] = config.attention_scale if config.shared_qk else None
     if kind == "local":
-        return LocalSelfAttention(config.d_model, config.n_heads, chunk_len=config.local_chunk_len, **common)
+        return LocalSelfAttention(
+            config.d_model,
+            config.n_heads,
+            chunk_len=config.local_chunk_len,
+            n_chunks_before=config.local_chunks_before,
+            n_chunks_after=config.local_chunks_after,
+            wrap=config.local_wrap,
+            **common,
+        )
     return FullSelfAttention(config.d_model, config.n_heads, **common)
 
 

@@ -21,7 +21,8 @@ from reformer.ops.checks import (
 )
 from reformer.ops.counter_rng import as_seed, feature_keep
 
-ACTIVATIONS = ("relu", "gelu", "swiglu")
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "swiglu")
+_GELUS = {"gelu": "none", "gelu_tanh": "tanh"}
 
 # Positions that are worked on together where memory need not be saved: a slice's hidden units stay in a CPU's cache, and
 # in memory that the process holds already, while a device wants few launches.
@@ -44,7 +45,7 @@ def chunked_feed_forward(
 
     Args:
         w_in: [F, D] ("swiglu": [2F, D], gate rows first), ``b_in`` its bias; ``w_out`` [D_out, F], ``b_out`` [D_out].
-        activation: "relu", "gelu" (exact) or "swiglu" (silu(gate) · up).
+        activation: "relu", "gelu" (exact), "gelu_tanh" (its tanh approximation) or "swiglu" (silu(gate) · up).
         chunk_len: positions per slice; None: the hidden layer is kept whole for the backward pass. The result does not
             depend on it beyond rounding.
         dropout_p: of the hidden units, a pure function of (``dropout_seed``, b, position, unit).
@@ -209,8 +210,8 @@ def _prepared(hidden: Tensor, activation: str) -> Tensor:
 def _activate(prepared: Tensor, activation: str) -> Tensor:
     if activation == "relu":
         return prepared
-    if activation == "gelu":
-        return F.gelu(prepared)
+    if activation in _GELUS:
+        return F.gelu(prepared, approximate=_GELUS[activation])
     gate, up = prepared.chunk(2, dim=-1)
     return F.silu(gate) * up
 
@@ -218,8 +219,8 @@ def _activate(prepared: Tensor, activation: str) -> Tensor:
 def _activate_backward(d_active: Tensor, prepared: Tensor, activation: str) -> Tensor:
     if activation == "relu":
         return torch.ops.aten.threshold_backward.grad_input(d_active, prepared, 0, grad_input=d_active)
-    if activation == "gelu":
-        return torch.ops.aten.gelu_backward(d_active, prepared)
+    if activation in _GELUS:
+        return torch.ops.aten.gelu_backward(d_active, prepared, approximate=_GELUS[activation])
     gate, up = prepared.chunk(2, dim=-1)
     return torch.cat([torch.ops.aten.silu_backward(d_active * up, gate), d_active * F.silu(gate)], dim=-1)
 

@@ -59,6 +59,7 @@ def local_attention_oracle(
     n_chunks_before: int = 1,
     n_chunks_after: int = 0,
     window: int | None = None,
+    wrap: bool = False,
     segment_ids: Tensor | None = None,
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -78,6 +79,7 @@ def local_attention_oracle(
             n_chunks_before=n_chunks_before,
             n_chunks_after=n_chunks_after,
             window=window,
+            wrap=wrap,
         )
         for h in range(H):
             queries = q[b, h].double().tolist()
@@ -120,9 +122,20 @@ def places_seen(
     n_chunks_before: int = 1,
     n_chunks_after: int = 0,
     window: int | None = None,
+    wrap: bool = False,
 ) -> list[Counter[int]]:
-    """For each token, which tokens local attention sees; places are counted within the token's own segment."""
+    """For each token, which tokens local attention sees; places are counted within the token's own segment.
+
+    ``wrap``: as "trax" with a single round and a single bucket.
+    """
     seen: list[Counter[int]] = [Counter() for _ in segments]
+    if wrap:
+        assert chunk_len is not None
+        real = [i for i, segment in enumerate(segments) if segment >= 0]
+        _see_trax(seen, [[0] * len(segments)], segments, real, chunk_len, n_chunks_before, n_chunks_after)
+        if shared_qk:
+            return [_without_self(i, counts, causal) for i, counts in enumerate(seen)]
+        return [Counter({j: n for j, n in counts.items() if not (causal and j > i)}) for i, counts in enumerate(seen)]
     for segment in {s for s in segments if s >= 0}:
         members = [i for i, s in enumerate(segments) if s == segment]
         for place_i, i in enumerate(members):

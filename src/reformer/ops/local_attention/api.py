@@ -16,6 +16,8 @@ from reformer.ops.implementations import require_implementation
 from reformer.ops.local_attention.reference import local_attention_reference
 from reformer.ops.local_attention.registration import local_attention_op
 
+_WRAPPING = ("auto", "eager", "reference")
+
 
 def local_attention(
     q: Tensor,
@@ -27,6 +29,7 @@ def local_attention(
     n_chunks_before: int = 1,
     n_chunks_after: int = 0,
     window: int | None = None,
+    wrap: bool = False,
     segment_ids: Tensor | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
@@ -34,11 +37,15 @@ def local_attention(
     return_lse: bool = False,
     impl: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Attention to the neighbourhood of each token, in chunks or in a sliding window; it never wraps around.
+    """Attention to the neighbourhood of each token, in chunks or in a sliding window.
 
     Places are counted within a token's segment, so neither padding on either side nor the segments packed beside it
     change what a token sees. With ``chunk_len`` token i sees its own chunk, ``n_chunks_before`` before and
-    ``n_chunks_after`` after it; with ``window`` the tokens at most ``window`` places away. Exactly one of the two.
+    ``n_chunks_after`` after it; with ``window`` the tokens at most ``window`` places away. Exactly one of the two. Neither goes around the ends.
+
+    ``wrap``: as transformers' bidirectional Reformers, and pattern "trax" of ``lsh_attention``. Chunks are cut from all
+    real tokens of a row and then its padding, the first one follows the last, and a chunk counts as often as it is met.
+    So padding changes which chunks are neighbours. In plain PyTorch only.
 
     Args:
         q, k: [B, H, L, D]. ``k=None``: shared QK as in the paper, k_j = q_j/||q_j||, and a token attends to itself only
@@ -55,6 +62,10 @@ def local_attention(
     """
     if (chunk_len is None) == (window is None):
         raise ValueError(f"give exactly one of chunk_len and window, got chunk_len={chunk_len}, window={window}")
+    if wrap and (chunk_len is None or impl not in _WRAPPING):
+        raise ValueError(
+            f"wrap=True needs chunk_len and impl {', '.join(map(repr, _WRAPPING))}, got chunk_len={chunk_len}, {impl=}"
+        )
     if chunk_len is not None:
         require_at_least("chunk_len", chunk_len, 1)
         require_at_least("n_chunks_before", n_chunks_before, 0)
@@ -70,6 +81,7 @@ def local_attention(
         n_chunks_before=n_chunks_before,
         n_chunks_after=n_chunks_after,
         window=window,
+        wrap=wrap,
         segment_ids=segment_ids,
         scale=scale,
         dropout_p=dropout_p,
@@ -89,6 +101,7 @@ def attend_by_position(
     n_chunks_before: int = 1,
     n_chunks_after: int = 0,
     window: int | None = None,
+    wrap: bool = False,
     segment_ids: Tensor | None,
     scale: float | None,
     dropout_p: float,
@@ -111,6 +124,7 @@ def attend_by_position(
             n_chunks_before=n_chunks_before,
             n_chunks_after=n_chunks_after,
             window=window,
+            wrap=wrap,
             segment_ids=segment_ids,
             scale=scale,
             dropout_p=dropout_p,
@@ -127,6 +141,7 @@ def attend_by_position(
         n_chunks_before,
         n_chunks_after,
         window,
+        wrap,
         scale,
         float(dropout_p),
         impl,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reformer.ops.hashing import sort_by_bucket
 from reformer.ops.keys import unit_keys_backward
-from reformer.ops.tiled_attention import LARGEST_TILE, Plan, interval_plan, tiled_backward, tiled_forward
+from reformer.ops.tiled_attention import LARGEST_TILE, Plan, interval_plan, tiled_backward, tiled_forward, wrap_plan
 from reformer.ops.tiled_attention.forward import like, unit_keys_wide
 from reformer.ops.tiled_attention.tile import Dropout
 
@@ -93,6 +93,7 @@ def _plan(
     n_chunks_after: int,
     window: int | None,
     exclude_self: bool,
+    wrap: bool = False,
 ) -> Plan:
     if segment_ids is None:
         order = torch.arange(L, device=device).expand(B * H, 1, L)
@@ -103,6 +104,17 @@ def _plan(
         segments = segment_ids.repeat_interleave(H, dim=0)
     if chunk_len is not None:
         chunk_len = min(chunk_len, L)
+    if wrap:
+        assert chunk_len is not None
+        return wrap_plan(
+            order.contiguous(),
+            segments,
+            causal=causal,
+            exclude_self=exclude_self,
+            chunk_len=chunk_len,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=n_chunks_after,
+        )
     if chunk_len is not None and chunk_len <= LARGEST_TILE:
         tile = chunk_len
     else:

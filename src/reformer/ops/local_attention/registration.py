@@ -1,5 +1,7 @@
 """torch.library schemas, fakes and autograd of attention in the order of positions (local, and full by tiles)."""
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
@@ -18,12 +20,13 @@ def local_attention_op(
     n_chunks_before: int,
     n_chunks_after: int,
     window: int | None,
+    wrap: bool,
     scale: float,
     dropout_p: float,
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(out, lse, alone); ``k=None``: shared QK; neither ``chunk_len`` nor ``window``: the whole segment."""
-    return implementation("local_attention", impl, q, v).forward(
+    return _implementation(q, v, wrap, impl).forward(
         q,
         k,
         v,
@@ -36,6 +39,7 @@ def local_attention_op(
         window=window,
         scale=scale,
         dropout_p=dropout_p,
+        **_only_if_wrapping(wrap),
     )
 
 
@@ -63,12 +67,13 @@ def local_attention_backward_op(
     n_chunks_before: int,
     n_chunks_after: int,
     window: int | None,
+    wrap: bool,
     scale: float,
     dropout_p: float,
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv); dk is empty for shared QK, whose dq holds the gradient of the keys too."""
-    return implementation("local_attention", impl, q, v).backward(
+    return _implementation(q, v, wrap, impl).backward(
         grad_out,
         grad_lse,
         q,
@@ -86,12 +91,22 @@ def local_attention_backward_op(
         window=window,
         scale=scale,
         dropout_p=dropout_p,
+        **_only_if_wrapping(wrap),
     )
 
 
 @local_attention_backward_op.register_fake
 def _(grad_out, grad_lse, q, k, v, *rest):
     return torch.empty_like(q), torch.empty_like(k) if k is not None else q.new_empty(0), torch.empty_like(v)
+
+
+def _implementation(q: Tensor, v: Tensor, wrap: bool, impl: str) -> ModuleType:
+    # Plain PyTorch alone can wrap around.
+    return implementation("local_attention", "eager" if wrap else impl, q, v)
+
+
+def _only_if_wrapping(wrap: bool) -> dict[str, bool]:
+    return {"wrap": True} if wrap else {}
 
 
 def _setup_context(ctx, inputs, output):

@@ -61,9 +61,9 @@ def visible_counts(
     real = segments >= 0
     both_real = (real[:, :, None] & real[:, None, :])[:, None]
     same_segment = (segments[:, :, None] == segments[:, None, :])[:, None] & both_real
-    ranks = [_rank(buckets[:, :, r], segments) for r in range(buckets.shape[2])]
+    ranks = [rank_in_order(buckets[:, :, r], segments) for r in range(buckets.shape[2])]
     if pattern == "trax":
-        counts = _trax_counts(ranks, L, chunk_len, n_chunks_before, n_chunks_after) * same_segment
+        counts = wrapped_counts(ranks, L, chunk_len, n_chunks_before, n_chunks_after) * same_segment
     else:
         union = torch.zeros_like(same_segment)
         for r, rank in enumerate(ranks):
@@ -87,7 +87,7 @@ def visible_counts(
     return others + torch.diag_embed(on_self * alone)
 
 
-def _rank(bucket: Tensor, segments: Tensor) -> Tensor:
+def rank_in_order(bucket: Tensor, segments: Tensor) -> Tensor:
     """The place of each token in the order by (segment, bucket, position): the number of tokens before it."""
     L = bucket.shape[-1]
     position = torch.arange(L, device=bucket.device)
@@ -100,7 +100,8 @@ def _rank(bucket: Tensor, segments: Tensor) -> Tensor:
     return ((real_j & ~real_i) | ((real_j == real_i) & before)).sum(-1)
 
 
-def _trax_counts(ranks: list[Tensor], L: int, chunk_len: int, before: int, after: int) -> Tensor:
+def wrapped_counts(ranks: list[Tensor], L: int, chunk_len: int, before: int, after: int) -> Tensor:
+    """How often query i's neighbouring chunks hold key j, the orders laid end to end and around; whoever may see whom."""
     chunks_per_round = -(-L // chunk_len)
     n_chunks = len(ranks) * chunks_per_round
     chunks = [r * chunks_per_round + rank // chunk_len for r, rank in enumerate(ranks)]

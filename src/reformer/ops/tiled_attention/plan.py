@@ -164,8 +164,9 @@ def wrap_plan(
     chunk_len: int,
     n_chunks_before: int,
     n_chunks_after: int,
+    exclude_self: bool = True,
 ) -> Plan:
-    """The plan of "trax": see ``Wrap``."""
+    """The plan of "trax" and of local attention that wraps: see ``Wrap``."""
     N, R, L = order_NRL.shape
     place = torch.arange(L, device=order_NRL.device).expand(N, R, L)
     padded_length = L + -L % chunk_len
@@ -179,7 +180,7 @@ def wrap_plan(
         end_NRL=None,
         real_NL=None if segments_NL is None else segments_NL >= 0,
         causal=causal,
-        exclude_self=True,
+        exclude_self=exclude_self,
         tile=chunk_len,
         before=n_chunks_before,
         after=n_chunks_after,

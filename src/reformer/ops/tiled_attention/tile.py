@@ -119,8 +119,11 @@ def _hidden_by_position(plan: Plan, batch_T: Tensor, query_Tm: Tensor, key_TW: T
     query_segment = segments.view(-1)[query_Tm.clamp_min(0) + rows].masked_fill(query_Tm < 0, -1)
     key_segment = segments.view(-1)[key_TW.clamp_min(0) + rows].masked_fill(key_TW < 0, -1)
     query, key = query_Tm[:, :, None], key_TW[:, None, :]
-    visible = (key < query) if plan.causal else (key != query)
-    visible &= query_segment[:, :, None] == key_segment[:, None, :]
+    visible = query_segment[:, :, None] == key_segment[:, None, :]
+    if plan.causal:
+        visible &= key <= query
+    if plan.exclude_self:
+        visible &= key != query
     visible &= (query_segment >= 0)[:, :, None]
     return visible.logical_not_()
 

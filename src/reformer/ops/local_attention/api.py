@@ -41,7 +41,8 @@ def local_attention(
 
     Places are counted within a token's segment, so neither padding on either side nor the segments packed beside it
     change what a token sees. With ``chunk_len`` token i sees its own chunk, ``n_chunks_before`` before and
-    ``n_chunks_after`` after it; with ``window`` the tokens at most ``window`` places away. Exactly one of the two. Neither goes around the ends.
+    ``n_chunks_after`` after it; with ``window`` the tokens at most ``window`` places away. Exactly one of the two. Neither
+    goes around the ends.
 
     ``wrap``: as transformers' bidirectional Reformers, and pattern "trax" of ``lsh_attention``. Chunks are cut from all
     real tokens of a row and then its padding, the first one follows the last, and a chunk counts as often as it is met.

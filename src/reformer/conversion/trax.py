@@ -49,7 +49,9 @@ class _Node:
 
     def __getitem__(self, index: int) -> "_Node":
         if not isinstance(self.value, tuple | list) or index >= len(self):
-            raise ConversionError(f"expected at least {index + 1} parts at {self.path} of the trax model, got {len(self)}")
+            raise ConversionError(
+                f"expected at least {index + 1} parts at {self.path} of the trax model, got {len(self)}"
+            )
         return _Node(self.value[index], f"{self.path}[{index}]")
 
     def __len__(self) -> int:

@@ -15,17 +15,16 @@ import numpy as np
 
 from reformer.conversion.converted import ConversionError
 
-_OPCODES = frozenset(
-    """
+_ALLOWED = """
     PROTO FRAME STOP MARK POP POP_MARK DUP MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET
     NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
     BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS
     GLOBAL STACK_GLOBAL REDUCE BUILD
-    """.split()
-)
-_DTYPES = frozenset("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split())
+"""
+_OPCODES = frozenset(_ALLOWED.split())
+_DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 _GZIP = b"\x1f\x8b"
 
 
@@ -126,7 +125,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, Any
 
 def _make_dtype(code: str, *_: Any) -> _Dtype:
     if code not in _DTYPES:
-        raise ValueError(f"unsupported dtype {code!r}: expected one of {', '.join(sorted(_DTYPES))}")
+        raise ValueError(f"unsupported dtype {code!r}: expected one of {', '.join(_DTYPES)}")
     return _Dtype(code)
 
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "eval": "bits per byte of a run, beside gzip, bzip2 and xz",
     "inspect": "what a run's attention sees: buckets, recall of full attention, distances",
     "generate": "continue a prompt with a trained run",
+    "convert": "another Reformer's checkpoint as a model of ours",
     "data": "prepare a corpus: enwik8, or any file or folder",
     "demo": "train, evaluate and sample in one go (what `make demo` runs)",
     "bench": "time and memory beside other Reformers and full attention",

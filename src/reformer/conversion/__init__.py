@@ -2,17 +2,20 @@
 
 from reformer.conversion.converted import ConversionError, Converted, TextFormat
 from reformer.conversion.folder import is_transformers_folder, read_transformers_folder
+from reformer.conversion.text import Codec, make_codec
 from reformer.conversion.transformers_config import convert_config
 from reformer.conversion.trax import read_trax_pickle
 from reformer.conversion.weights import convert_weights
 
 __all__ = [
+    "Codec",
     "ConversionError",
     "Converted",
     "TextFormat",
     "convert_config",
     "convert_weights",
     "is_transformers_folder",
+    "make_codec",
     "read_transformers_folder",
     "read_trax_pickle",
 ]

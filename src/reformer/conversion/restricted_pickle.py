@@ -9,7 +9,7 @@ import pickle
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def read_arrays(path: Path) -> Any:
 def _open(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         is_gzip = file.read(2) == _GZIP
-    return gzip.open(path, "rb") if is_gzip else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if is_gzip else path.open("rb")
 
 
 def _check_opcodes(stream: IO[bytes], path: Path) -> None:

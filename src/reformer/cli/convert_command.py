@@ -1,0 +1,105 @@
+"""``reformer convert FROM TO``: another Reformer's checkpoint as a folder that ``reformer.hf`` and transformers read."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from reformer.cli.parsing import UsageError, parse
+
+if TYPE_CHECKING:
+    from reformer.conversion import Converted
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """Where the config is, if the weights come without."""
+
+    config: Path | None = None
+    """A trax pickle holds weights alone: the config.json of the same model in transformers' format."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, read, write."""
+    from tyro.conf import Positional
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(ConvertOptions):
+        source: Annotated[Positional[Path], "A transformers Reformer folder, or a trax model.pkl (also gzipped)."]
+        target: Annotated[Positional[Path], "The folder to write; it must be new or empty."]
+
+    options = parse(
+        Arguments, arguments, prog="reformer convert", description="Convert a released or trained Reformer to ours."
+    )
+    source, target = options.source.expanduser(), options.target.expanduser()
+    require_free(target)
+    converted = read(source, options.config)
+    write(converted, target)
+    config = converted.config
+    parameters = sum(tensor.numel() for tensor in converted.weights.values())
+    print(f"{source}: {len(config.attention)} layers, {parameters:,} parameters, text as {converted.text.kind}")
+    print(f"written to {target}; try: reformer generate --hf {target} --prompt ...")
+    return 0
+
+
+def require_free(target: Path) -> None:
+    """Raise UsageError if something is there already."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists and is not empty; choose another folder, or remove it first")
+
+
+def read(source: Path, config: Path | None) -> "Converted":
+    """The model in a folder or a pickle. Raises UsageError or ConversionError, in one line."""
+    from reformer.conversion import read_transformers_folder, read_trax_pickle
+
+    if source.is_dir():
+        if config is not None:
+            raise UsageError(f"--config is for trax pickles; {source} is a folder with a config.json of its own")
+        return read_transformers_folder(source)
+    if not source.exists():
+        raise UsageError(f"{source} does not exist; give a folder, or a trax model.pkl with --config")
+    if config is None:
+        raise UsageError(f"{source} holds weights alone; give its config with --config .../config.json")
+    return read_trax_pickle(source, config.expanduser())
+
+
+def write(converted: "Converted", target: Path) -> None:
+    """Write ``target`` whole or not at all: beside it first, then renamed; what a killed run left there goes."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _write_files(converted, partial)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_files(converted: "Converted", folder: Path) -> None:
+    from reformer.hf import ReformerTorchForCausalLM, ReformerTorchForMaskedLM
+
+    kind = ReformerTorchForCausalLM if converted.config.causal else ReformerTorchForMaskedLM
+    tokenizer = _tokenizer(converted)
+    special = (
+        {} if tokenizer is None else {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    )
+    model = kind.from_reformer(converted.model(), bos_token_id=None, **special)
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    if converted.text.file is not None:
+        shutil.copyfile(converted.text.file, folder / "spiece.model")
+
+
+def _tokenizer(converted: "Converted"):
+    if converted.text.kind == "bytes":
+        from reformer.hf import ReformerByteTokenizer
+
+        return ReformerByteTokenizer(offset=converted.text.offset)
+    if converted.text.file is not None:
+        from transformers import ReformerTokenizer
+
+        return ReformerTokenizer.from_pretrained(converted.text.file.parent)
+    return None

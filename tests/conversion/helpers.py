@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
@@ -102,3 +103,34 @@ def right_padding(length: int, real: int) -> Tensor:
     mask = torch.ones(2, length, dtype=torch.int64)
     mask[1, real:] = 0
     return mask
+
+
+def trax_tree(model) -> tuple:
+    """The weights of a transformers model as the authors' trax ReformerLM nests them; () where a layer has none."""
+    body = model.reformer
+    layers = [part for layer in body.encoder.layers for part in _trax_layer(layer)]
+    head = (_array(model.lm_head.decoder.weight.t()), _array(model.lm_head.bias))
+    positions = tuple((_array(table),) for table in body.embeddings.position_embeddings.weights)
+    norm = _trax_pair(body.encoder.layer_norm)
+    return ((), _array(body.embeddings.word_embeddings.weight), (), positions, (), tuple(layers), (), norm, (), head)
+
+
+def _trax_layer(layer) -> tuple:
+    attention, feed_forward = layer.attention.self_attention, layer.feed_forward
+    heads = attention.num_attention_heads
+    names = ("query_key", "value") if hasattr(attention, "query_key") else ("query", "key", "value")
+    weights = [getattr(attention, name).weight.unflatten(0, (heads, -1)).transpose(1, 2) for name in names]
+    weights.append(layer.attention.output.dense.weight.t().unflatten(0, (heads, -1)))
+    inner = [feed_forward.dense.dense, feed_forward.output.dense]
+    first, second = ((_array(dense.weight.t()), _array(dense.bias)) for dense in inner)
+    dense = [_trax_pair(feed_forward.layer_norm), first, (), (), second, ()]
+    # Between the two stand the swaps of the streams.
+    return ((_trax_pair(layer.attention.layer_norm),), tuple(map(_array, weights))), (), (((), ((), (), dense)),), ()
+
+
+def _trax_pair(norm) -> tuple:
+    return _array(norm.weight), _array(norm.bias)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().numpy().copy()

@@ -82,9 +82,8 @@ def _write_files(converted: "Converted", folder: Path) -> None:
 
     kind = ReformerTorchForCausalLM if converted.config.causal else ReformerTorchForMaskedLM
     tokenizer = _tokenizer(converted)
-    special = (
-        {} if tokenizer is None else {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    )
+    ids = {} if tokenizer is None else {n: getattr(tokenizer, n) for n in ("pad_token_id", "eos_token_id")}
+    special = {name: value for name, value in ids.items() if value is not None}
     model = kind.from_reformer(converted.model(), bos_token_id=None, **special)
     model.save_pretrained(folder)
     if tokenizer is not None:

@@ -140,6 +140,11 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    # And how they spell none.
+    return b""
+
+
 def _not_callable(*_: Any) -> None:
     raise ValueError("numpy.ndarray may only be named")
 
@@ -148,6 +153,7 @@ _CONSTRUCTORS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _not_callable,
     ("numpy", "dtype"): _make_dtype,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
 }
 for _core in ("numpy.core", "numpy._core"):
     _CONSTRUCTORS[f"{_core}.multiarray", "_reconstruct"] = lambda *_: _Array()

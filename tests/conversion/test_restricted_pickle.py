@@ -45,7 +45,7 @@ class Runs:
         return os.system, ("touch ran",)
 
 
-Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024
+Pair = collections.namedtuple("Pair", "a b")
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,15 @@ def small_config(**changes) -> transformers.ReformerConfig:
 
 
 def transformers_model(config: transformers.ReformerConfig, dtype: torch.dtype = torch.float64):
-    """Their model with random weights, every one of which matters (at the start biases are zero, norms one)."""
+    """Their model with weights about as large as trained ones: theirs start small, with zero biases."""
     torch.manual_seed(0)
     model = (ReformerModelWithLMHead if config.is_decoder else ReformerForMaskedLM)(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(4.0) if parameter.dim() > 1 else parameter.add_(torch.randn_like(parameter) * 0.2)
+            if parameter.dim() > 1:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+            else:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
     return model.to(dtype).eval()
 
 

@@ -78,6 +78,9 @@ def test_a_folder_with_sentencepiece(tmp_path: Path, capsys):
     processor = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "ours")
     assert tokenizer("the age of times").input_ids == processor.encode("the age of times")
+    code, out, _ = generate(capsys, "--hf", tmp_path / "ours", "--prompt", "the age", "--n-bytes", 9)
+    assert code == 0 and out.startswith("the age") and len(out) > 9
+    assert generate(capsys, "--hf", tmp_path / "theirs", "--prompt", "the age", "--n-bytes", 9)[1] == out
 
 
 def test_a_trax_pickle(byte_folder: Path, byte_model, tmp_path: Path, capsys):
@@ -122,6 +125,46 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(byte_folde
     monkeypatch.undo()
     assert convert(capsys, byte_folder, tmp_path / "ours")[0] == 0
     assert "killed" not in {path.name for path in (tmp_path / "ours").iterdir()}
+
+
+def generate(capsys: pytest.CaptureFixture[str], *arguments) -> tuple[int, str, str]:
+    code = main(["generate", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_generate_from_a_converted_folder_and_directly(byte_folder: Path, byte_model, tmp_path: Path, capsys):
+    assert convert(capsys, byte_folder, tmp_path / "ours")[0] == 0
+    options = ("--prompt", "Once", "--n-bytes", 12, "--temperature", 0)
+    code, out, _ = generate(capsys, "--hf", tmp_path / "ours", *options)
+    assert code == 0 and out.startswith("Once")
+    assert generate(capsys, "--hf", byte_folder, *options)[1] == out
+    # Greedy, after the row that the authors' models start with; ids 0 and 1 are no bytes.
+    ids = [0, *(byte + 2 for byte in b"Once")]
+    ours = converted(byte_model)
+    state = ours.decoding_state(1, 16, 0)
+    tokens, drawn = torch.tensor([ids]), []
+    for _ in range(12):
+        drawn.append(int(ours.decode(tokens, state, last_only=True)[0, -1].argmax()))
+        tokens = torch.tensor([[drawn[-1]]])
+    text = bytes(token - 2 for token in drawn if token >= 2).decode(errors="replace")
+    assert out == f"Once{text}\n"
+
+
+def test_generate_from_what_it_cannot_read(tmp_path: Path, byte_folder: Path, capsys):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    transformers_model(small_config(), torch.float32).save_pretrained(tmp_path / "ids")
+    for arguments, said in (
+        (("--hf", tmp_path / "bert"), "is no Reformer: expected model_type 'reformer-torch' or 'reformer', got 'bert'"),
+        (("--hf", tmp_path / "nowhere"), "holds no model: config.json is missing"),
+        (("--hf", tmp_path / "ids"), "put its tokenizer's spiece.model beside config.json"),
+        (("--hf", byte_folder, "--n-bytes", 100), "exceed the model's longest input, 48"),
+        ((byte_folder, "--hf", byte_folder), "give either the folder of a run or --hf"),
+        ((), "give either the folder of a run or --hf"),
+    ):
+        code, _, err = generate(capsys, *arguments)
+        assert code == 2 and said in err and err.count("\n") == 1
 
 
 def test_what_is_no_reformer(byte_folder: Path, tmp_path: Path, capsys):

@@ -1,4 +1,4 @@
-"""``reformer generate RUN --prompt ...``: bytes of a trained run, streamed as text."""
+"""``reformer generate RUN --prompt ...``: bytes of a trained run, or tokens of ``--hf FOLDER``, streamed as text."""
 
 import codecs
 import os
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from reformer.cli.parsing import UsageError, parse
 
 if TYPE_CHECKING:
-    from reformer.generation import SamplingConfig
+    from reformer.generation import Stopping
     from reformer.models import ReformerLM
 
 
@@ -22,7 +22,7 @@ class GenerateOptions:
     prompt: str = ""
     """The text to continue; - reads standard input."""
     n_bytes: int = 256
-    """New bytes."""
+    """New bytes; with --hf new tokens, which may be longer."""
     temperature: float = 0.8
     """0: always the likeliest byte."""
     top_k: int | None = None
@@ -46,21 +46,65 @@ def run(arguments: Sequence[str]) -> int:
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments(GenerateOptions):
-        run: Annotated[Positional[Path], "Folder of a run."]
+        run: Annotated[Positional[Path | None], "Folder of a run."] = None
+        hf: Path | None = None
+        """In place of a run: a folder of reformer convert, reformer.hf or a transformers Reformer."""
 
     options = parse(Arguments, arguments, prog="reformer generate", description="Continue a prompt with a trained run.")
     if options.n_bytes < 1:
         raise UsageError(f"--n-bytes must be at least 1, got {options.n_bytes}")
+    if (options.run is None) == (options.hf is None):
+        raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
     prompt = sys.stdin.buffer.read() if options.prompt == "-" else os.fsencode(options.prompt)
-    generate_text(options.run.expanduser(), prompt, options)
+    if options.hf is not None:
+        generate_text_of_hf(options.hf.expanduser(), prompt, options)
+    elif options.run is not None:
+        generate_text(options.run.expanduser(), prompt, options)
     return 0
 
 
 def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> None:
     """Stream prompt and continuation to standard output."""
-    from reformer.generation import SamplingConfig
+    from reformer.generation import Stopping
     from reformer.training.run_directory import load_trained
 
+    run, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
+    # With as many buckets as in training, if that is where the text will fit.
+    max_len = max(run.config.seq_len, len(prompt) + options.n_bytes)
+    tokens = _continuation(model, prompt, options, max_len, Stopping(_stop_strings(options)))
+    stream_utf8([*prompt], sys.stdout)
+    stream_utf8(tokens, sys.stdout)
+    print()
+
+
+def generate_text_of_hf(directory: Path, prompt: bytes, options: GenerateOptions) -> None:
+    """``generate_text`` of a folder in a transformers format."""
+    from reformer.cli.hf_models import open_hf
+    from reformer.generation import Stopping
+
+    model, codec = open_hf(directory)
+    ids = codec.encode(prompt)
+    stopping = Stopping(_stop_strings(options), codec.to_bytes)
+    tokens = _continuation(model, ids, options, len(ids) + options.n_bytes, stopping)
+    stream_utf8([*prompt], sys.stdout)
+    stream_utf8((byte for token in tokens for byte in codec.to_bytes(token)), sys.stdout)
+    print()
+
+
+def _stop_strings(options: GenerateOptions) -> tuple[bytes, ...]:
+    return tuple(os.fsencode(string) for string in options.stop)
+
+
+def _continuation(
+    model: "ReformerLM", prompt: bytes | list[int], options: GenerateOptions, max_len: int, stopping: "Stopping"
+) -> Iterable[int]:
+    from reformer.generation import SamplingConfig, beam_search, stream
+
+    longest = model.config.longest_input
+    max_len = max_len if longest is None else min(max_len, longest)
+    common: dict[str, Any] = {"stop": stopping, "rotation_seed": options.seed, "max_len": max_len}
+    if options.num_beams is not None:
+        return beam_search(model, prompt, options.n_bytes, num_beams=options.num_beams, **common)[0].tokens
     sampling = SamplingConfig(
         temperature=options.temperature,
         top_k=options.top_k,
@@ -68,25 +112,6 @@ def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> N
         min_p=options.min_p,
         repetition_penalty=options.repetition_penalty,
     )
-    run, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
-    # With as many buckets as in training, if that is where the text will fit.
-    max_len = max(run.config.seq_len, len(prompt) + options.n_bytes)
-    longest = model.config.longest_input
-    tokens = _continuation(model, prompt, sampling, options, max_len if longest is None else min(max_len, longest))
-    stream_utf8([*prompt], sys.stdout)
-    stream_utf8(tokens, sys.stdout)
-    print()
-
-
-def _continuation(
-    model: "ReformerLM", prompt: bytes, sampling: "SamplingConfig", options: GenerateOptions, max_len: int
-) -> Iterable[int]:
-    from reformer.generation import beam_search, stream
-
-    stop = [os.fsencode(s) for s in options.stop]
-    common: dict[str, Any] = {"stop": stop, "rotation_seed": options.seed, "max_len": max_len}
-    if options.num_beams is not None:
-        return beam_search(model, prompt, options.n_bytes, num_beams=options.num_beams, **common)[0].tokens
     steps = stream(model, [prompt], options.n_bytes, sampling, seeds=[options.seed], **common)
     return (token for (token,) in steps if token is not None)
 

@@ -74,6 +74,9 @@ def _exit_code(error: Exception) -> int | None:
     ):
         error.args = (f"this command needs {error.name}: pip install 'reformer-torch[train]'",)
         return USAGE_ERROR
+    if isinstance(error, ModuleNotFoundError) and error.name == "transformers":
+        error.args = ("this command needs transformers: pip install 'reformer-torch[hf]'",)
+        return USAGE_ERROR
     return None
 
 

@@ -1,7 +1,7 @@
 """Models of other Reformers as ours: transformers' folders and the authors' trax pickles."""
 
 from reformer.conversion.converted import ConversionError, Converted, TextFormat
-from reformer.conversion.folder import is_transformers_folder, read_transformers_folder
+from reformer.conversion.folder import is_transformers_folder, read_json, read_transformers_folder, text_format
 from reformer.conversion.text import Codec, make_codec
 from reformer.conversion.transformers_config import convert_config
 from reformer.conversion.trax import read_trax_pickle
@@ -16,6 +16,8 @@ __all__ = [
     "convert_weights",
     "is_transformers_folder",
     "make_codec",
+    "read_json",
     "read_transformers_folder",
     "read_trax_pickle",
+    "text_format",
 ]

@@ -14,8 +14,8 @@ from reformer.conversion.converted import ConversionError, Converted, TextFormat
 from reformer.conversion.transformers_config import convert_config
 from reformer.conversion.weights import convert_weights
 
-# Of the released checkpoints: enwik8's ids are bytes + 2, with 0 for padding and 1 for the end.
-_BYTE_VOCABULARY, _BYTE_OFFSET = 258, 2
+# What byte 0 is, by vocabulary: ours, and that of the released enwik8 checkpoint, whose 0 is padding and 1 the end.
+_BYTE_OFFSETS = {256: 0, 258: 2}
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -44,8 +44,8 @@ def text_format(path: Path, vocab_size: int) -> TextFormat:
     file = path / "spiece.model"
     if file.is_file():
         return TextFormat(kind="sentencepiece", file=file)
-    if vocab_size == _BYTE_VOCABULARY:
-        return TextFormat(kind="bytes", offset=_BYTE_OFFSET)
+    if vocab_size in _BYTE_OFFSETS:
+        return TextFormat(kind="bytes", offset=_BYTE_OFFSETS[vocab_size])
     return TextFormat(kind="ids")
 
 

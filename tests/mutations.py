@@ -38,6 +38,7 @@ PROPERTIES = "tests/ops/test_lsh_properties.py"
 LOCAL = "tests/ops/test_local_attention.py"
 FULL = "tests/ops/test_full_attention.py"
 HASHING = "tests/ops/test_hashing.py"
+CONVERSION = "tests/conversion"
 NATIVE = "tests/ops/test_native.py"
 ENGINE = "tests/ops/test_native_engine.py"
 TRITON = "tests/ops/test_triton.py"
@@ -108,6 +109,56 @@ MUTATIONS = (
         "near = (ahead >= -n_chunks_before) & (ahead <= n_chunks_after)",
         "near = (-ahead >= -n_chunks_before) & (-ahead <= n_chunks_after)",
         f"{LSH}::test_every_implementation_equals_the_oracle",
+    ),
+    Mutation(
+        "mask: wrapping hides a token's own separate key",
+        "ops/tiled_attention/tile.py",
+        "    if plan.exclude_self:\n        visible &= key != query",
+        "    visible &= key != query",
+        f"{LOCAL}::test_wrapping_around_the_ends",
+    ),
+    Mutation(
+        "local reference: a chunk met twice counts once",
+        "ops/local_attention/reference.py",
+        "logits + times.clamp_min(1)",
+        "logits + times.clamp(1, 1)",
+        f"{LOCAL}::test_wrapping_around_the_ends",
+    ),
+    # Conversion
+    Mutation(
+        "conversion: the start row is zero",
+        "conversion/weights.py",
+        "torch.cat([first, first[:1], torch.zeros_like(first[:1])])",
+        "torch.cat([first, torch.zeros_like(first[:2])])",
+        f"{CONVERSION}/test_folder.py",
+    ),
+    Mutation(
+        "conversion: bidirectional local layers do not wrap",
+        "conversion/transformers_config.py",
+        'options["local_wrap"] = not theirs["is_decoder"]',
+        'options["local_wrap"] = False',
+        f"{CONVERSION}/test_parity.py",
+    ),
+    Mutation(
+        "conversion: LayerNorm's epsilon is ours",
+        "conversion/transformers_config.py",
+        '"layer_norm_eps": theirs["layer_norm_eps"]',
+        '"layer_norm_eps": 1e-5',
+        f"{CONVERSION}/test_parity.py",
+    ),
+    Mutation(
+        "conversion: any pickle opcode runs",
+        "conversion/restricted_pickle.py",
+        "if opcode.name not in _OPCODES:",
+        "if False:",
+        f"{CONVERSION}/test_restricted_pickle.py",
+    ),
+    Mutation(
+        "conversion: surplus weights are left aside",
+        "conversion/weights.py",
+        "sorted(set(given) - set(names))",
+        "[]",
+        f"{CONVERSION}/test_folder.py",
     ),
     # Merging and counting once
     Mutation(

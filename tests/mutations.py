@@ -639,7 +639,7 @@ MUTATIONS = (
     ),
     Mutation(
         "positions: counted from the row's start",
-        "models/language_model.py",
+        "models/trunk.py",
         "position_ids = places_in_segments(segment_ids)",
         "position_ids = None",
         f"{MODEL}::test_padding_on_either_side_is_inert",

@@ -150,6 +150,19 @@ BAD_INPUT = {
         ["train", "quickstart", "--model.attention", "sparse"],
         "'lsh', 'local', 'full', got 'sparse'",
     ),
+    "a device that is not there": (
+        ["train", "quickstart", "--data", "{folder}/text.txt", "--seq-len", "64", "--device", "xpu:7"],
+        r"device 'xpu:7' cannot be used here \(.+\); use auto or cpu",
+    ),
+    "data for made sequences": (
+        ["train", "duplication", "--data", "{folder}/text.txt"],
+        "task 'duplication' draws its own sequences: data must be 'synthetic', got .*text.txt",
+    ),
+    "generate: unknown checkpoint": (
+        ["generate", "{run}", "--checkpoint", "newest"],
+        "--checkpoint must be latest or best, got 'newest'",
+    ),
+    "eval: a folder of runs": (["eval", "{folder}"], "holds no run .*; runs in it: .*run"),
     "bad optimizer": (["train", "quickstart", "--optimizer.name", "sgd"], "optimizer.name must be one of"),
     "unknown command": (["trian"], "unknown command 'trian'.*did you mean 'train'"),
     "no such run": (["eval", "{folder}/nothing"], "holds no run"),

@@ -67,7 +67,7 @@ def test_huge_data_reaches_everywhere():
 
 
 def test_short_data_is_refused():
-    with refuses("200 bytes", "201", "shorter window or more data"):
+    with refuses("200 bytes", "201", "use a shorter window (seq_len) or more data"):
         sample_windows(DATA, 201, 1, seed=0, step=0)
 
 

@@ -129,3 +129,11 @@ def test_compressors_see_the_same_bytes():
     assert lzma.decompress(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) == data
     with pytest.raises(ValueError, match="nothing to compress"):
         compressor_bits_per_byte(b"")
+
+
+def test_a_model_of_local_layers_has_nothing_to_replace():
+    local = ReformerLM(ReformerConfig(d_model=16, d_ff=16, n_heads=2, attention=("local",), axial_shape=(4, 4)))
+    for name in ("full", "lsh-2"):
+        with pytest.raises(ValueError, match=f"local layers only: there is none to make '{name}'"):
+            attention_variant(local, name)
+    assert attention_variant(local, "as-trained") is local

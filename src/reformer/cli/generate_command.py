@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-from reformer.cli.parsing import UsageError, parse
+from reformer.cli.parsing import UsageError, check_checkpoint, parse
 
 if TYPE_CHECKING:
     from reformer.generation import Stopping
@@ -65,6 +65,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> None:
     """Stream prompt and continuation to standard output."""
+    check_checkpoint(options.checkpoint)
     from reformer.generation import Stopping
     from reformer.training.run_directory import load_trained
 

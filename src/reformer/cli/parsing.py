@@ -62,8 +62,8 @@ def _check_names(arguments: Sequence[str], known: list[str], prog: str) -> None:
     for argument in arguments:
         name = argument.split("=", 1)[0].replace("_", "-")
         if name.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            near += [option for option in known if option.endswith(f".{name[2:]}") and option not in near]
+            near = [option for option in known if option.endswith(f".{name[2:]}")]
+            near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near[:3])}?" if near else f"see {prog} --help"
             raise UsageError(f"unknown option {argument.split('=', 1)[0]}; {hint}")
 

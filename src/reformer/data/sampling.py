@@ -19,7 +19,7 @@ def sample_windows(
     _check(data, length)
     if len(data) < length:
         what = f"the data has {len(data):,} bytes, the window needs {length:,}"
-        raise DataError(f"{what}: use a shorter window or more data")
+        raise DataError(f"{what}: use a shorter window (seq_len) or more data")
     n_positions = len(data) - length + 1
     bits = random_rows(WINDOWS, seed, step, first_row, batch_size, 1)
     windows = np.empty((batch_size, length), dtype=np.int64)

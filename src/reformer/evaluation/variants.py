@@ -15,6 +15,10 @@ def attention_variant(model: ReformerLM, name: str) -> ReformerLM:
         return model
     rounds = re.fullmatch(r"lsh-([1-9]\d*)", name)
     kinds = model.config.attention
+    if set(kinds) == {"local"}:
+        raise ValueError(
+            f"this model has local layers only: there is none to make {name!r}; leave the attention as trained"
+        )
     changes: dict[str, Any]
     if name == "full":
         changes = {"attention": tuple("full" if kind == "lsh" else kind for kind in kinds)}

@@ -110,6 +110,8 @@ class TrainConfig:
     def _check_duplication(self) -> None:
         if self.seq_len % 2 or self.seq_len < 4:
             raise ValueError(f"task 'duplication' has seq_len 2·|w| + 2, even and at least 4, got {self.seq_len}")
+        if self.data != "synthetic":
+            raise ValueError(f"task 'duplication' draws its own sequences: data must be 'synthetic', got {self.data!r}")
         if self.objective != "causal" or self.model.vocab_size < 2:
             raise ValueError("task 'duplication' is causal, over at least two symbols")
 

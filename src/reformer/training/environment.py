@@ -56,6 +56,20 @@ def package_version(package: str) -> str:
         return "not installed"
 
 
+def chosen_device(name: str) -> torch.device:
+    """The device called ``name``; "auto" is cuda where there is one. Raises ValueError for one that torch does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); use auto or cpu"
+        ) from None
+    return device
+
+
 def peak_memory_bytes(device: torch.device | str) -> int:
     """Most memory held since the last `reset_peak_memory`: tensors on a CUDA device; the whole process on the CPU."""
     if torch.device(device).type == "cuda":

@@ -27,7 +27,7 @@ from reformer.training.checkpoint import (
     save_checkpoint,
 )
 from reformer.training.config import TrainConfig
-from reformer.training.environment import peak_memory_bytes, reset_peak_memory
+from reformer.training.environment import chosen_device, peak_memory_bytes, reset_peak_memory
 from reformer.training.metrics import MetricsLog
 from reformer.training.optim import build_optimizer
 from reformer.training.progress import Progress
@@ -83,8 +83,7 @@ def train(
 class _Loop:
     def __init__(self, config: TrainConfig, directory: Path, task: Task, command: list[str]) -> None:
         self.config, self.directory, self.task, self.command = config, directory, task, command
-        name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(name)
+        self.device = chosen_device(config.device)
         torch.manual_seed(config.seed)
         self.model = ReformerLM(config.model).to(self.device).train()
         optimizer = config.optimizer

@@ -130,7 +130,9 @@ def _choose(root: Path, which: str, notice: Callable[[str], None]) -> Checkpoint
 
 
 def _others(directory: Path) -> str:
-    runs: list[str] = []
     with contextlib.suppress(OSError):
-        runs = sorted(str(path.parent) for path in directory.parent.glob(f"*/{CONFIG_FILE}"))
-    return f"runs beside it: {', '.join(runs)}" if runs else "start one with: reformer train quickstart"
+        for folder, where in ((directory, "in"), (directory.parent, "beside")):
+            runs = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG_FILE}"))
+            if runs:
+                return f"runs {where} it: {', '.join(runs)}"
+    return "start one with: reformer train quickstart"

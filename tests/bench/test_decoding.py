@@ -17,6 +17,7 @@ def test_the_config_grows_with_the_context():
     base, _ = SHAPES["6-layers"]()
     config = with_context(base, 65_536, "reformer-bucket")
     assert (config.axial_shape, config.n_buckets, config.pattern) == ((256, 256), (32, 64), "bucket")
+    assert config.lsh_window == 128
     assert with_context(base, 96, "transformers").axial_shape == (8, 12)
 
 

@@ -29,7 +29,7 @@ from reformer.ops import automatic_n_buckets
 
 DECODERS = {
     "reformer-paper": "ReformerLM.decode, pattern 'paper'",
-    "reformer-bucket": "ReformerLM.decode, pattern 'bucket', whole buckets",
+    "reformer-bucket": "ReformerLM.decode, pattern 'bucket', window 2·chunk: what 'paper' sees at most",
     "reformer-trax": "ReformerLM.decode, pattern 'trax'",
     "transformers": "ReformerModelWithLMHead with its cache: what its generate() calls for each token",
 }
@@ -221,6 +221,8 @@ def with_context(config: ReformerConfig, context: int, contender: str) -> Reform
     }
     if contender != "transformers":
         changes["pattern"] = contender.removeprefix("reformer-")
+    if contender == "reformer-bucket":
+        changes["lsh_window"] = 2 * config.lsh_chunk_len
     return dataclasses.replace(config, **changes)
 
 

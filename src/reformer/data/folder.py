@@ -61,16 +61,16 @@ def split_of(relative: str) -> str:
     return "validation" if percent < 5 else "test" if percent < 10 else "train"
 
 
-def folder_members(folder: Path, cache_dir: Path) -> list[Member]:
+def folder_members(folder: Path, cache_dir: Path | None) -> list[Member]:
     """Visible files below ``folder`` in order of their path; see `prepare_folder` for what is left out."""
     paths = _visible_files(folder, cache_dir)
     found = [Member(path.relative_to(folder).as_posix(), path, stamp(path)) for path in paths]
     return sorted(found, key=lambda member: member.relative)
 
 
-def _visible_files(folder: Path, cache_dir: Path) -> Iterator[Path]:
+def _visible_files(folder: Path, cache_dir: Path | None) -> Iterator[Path]:
     # Each real folder once: a link to a parent would never end, and one to a neighbour would double its files.
-    visited = {_identity(cache_dir)} if os.path.isdir(cache_dir) else set()
+    visited = {_identity(cache_dir)} if cache_dir is not None and os.path.isdir(cache_dir) else set()
     waiting = [folder]
     while waiting:
         here = waiting.pop()

@@ -18,9 +18,12 @@ from reformer.data import (
     open_corpus,
     sample_windows,
 )
+from reformer.data.sampling import shift_right as _shifted
 from reformer.evaluation import bits_per_byte, masked_bits_per_byte, second_half_accuracy
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
+from reformer.training.corpus_card import corpus_card
+from reformer.training.image_task import ImageTask, load_task_images
 
 # Evaluation batches of synthetic tasks and of masks come from streams of their own.
 _EVALUATION_SEED = 2**31
@@ -29,11 +32,14 @@ _EVALUATION_SEED = 2**31
 class Task(Protocol):
     """A source of batches and a measurement."""
 
+    corpus: Corpus | None
+    """Where the data lies; None if it is made up."""
+
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, targets) int64 [B, L] of the ``index``-th batch of the run; -100 in targets is not counted."""
 
     def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
-        """{"bits_per_byte", "n_bytes", "protocol", ...} on a split."""
+        """{"bits_per_byte", "n_bytes", "protocol", ...} on a split; "metric" where another name is usual."""
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """What the model reads, int64 [L], in each of the first ``n_windows`` windows of a split."""
@@ -86,15 +92,7 @@ class TextTask:
 
     def card(self) -> dict[str, Any]:
         """Source, checksums and splits."""
-        card = self.corpus.card
-        splits = card["splits"]
-        return {
-            "source": card.get("source", self.corpus.name),
-            "name": self.corpus.name,
-            "checksums": {name: split["sha256"] for name, split in splits.items()},
-            "splits": {name: split["bytes"] for name, split in splits.items()},
-            **{name: value for name, value in card.items() if name not in ("splits", "source", "name")},
-        }
+        return corpus_card(self.corpus)
 
     def _masked(self, windows: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for index, (window, _) in enumerate(windows):
@@ -108,7 +106,7 @@ class DuplicationTask:
     """The paper's synthetic task 0w0w: loss and accuracy on the second w."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+        self.config, self.corpus = config, None
         self.half = config.seq_len // 2 - 1
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -150,9 +148,8 @@ def make_task(config: TrainConfig, cache_dir: Path, prepared: Path | None = None
     """The task of ``config``; ``prepared`` is the folder of an already prepared corpus (what a resumed run recorded)."""
     if config.task == "duplication":
         return DuplicationTask(config)
+    if config.task == "images":
+        return ImageTask(config, load_task_images(config, cache_dir, prepared))
     corpus = open_corpus(prepared) if prepared is not None else load_corpus(config.data, cache_dir)
     return TextTask(config, corpus)
 
-
-def _shifted(tokens: np.ndarray, start_id: int) -> np.ndarray:
-    return np.concatenate([np.full_like(tokens[:, :1], start_id), tokens[:, :-1]], axis=1)

@@ -77,7 +77,7 @@ def read_images(source: str, size: int, limit: int) -> list[np.ndarray]:
     """
     path = Path(source).expanduser()
     found = []
-    for name, read in islice(pictures(_files(path, source, path / ".")), limit):
+    for name, read in islice(pictures(_files(path, source)), limit):
         try:
             found.append(read(size))
         except UnreadablePicture as error:
@@ -94,7 +94,7 @@ def _shape(corpus: Corpus) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _files(path: Path, source: str, cache_dir: Path) -> Files:
+def _files(path: Path, source: str, cache_dir: Path | None = None) -> Files:
     """What to look into, by name; raises DataError if there is nothing."""
     if os.path.isdir(path):
         found = [(m.relative, m.path) for m in folder_members(path, cache_dir) if holds_pictures(m.path)]
@@ -148,9 +148,10 @@ def _fill(working: Path, files: Files, size: int, source: str) -> dict:
     if not sum(tally.pictures.values()):
         raise DataError(tally.line if tally.n_skipped else _no_pictures(source))
     if not all(tally.pictures.values()):
-        digests = {digest for name, digest in _train_digests(files, size, rule)}
-        rule = rule.for_few(digests)
+        rule = rule.for_few(_digests_to_split(files, size, rule))
         splits, tally = _write(working, files, size, rule)
+    if empty := [split for split, count in tally.pictures.items() if not count]:
+        raise DataError(f"{source}: no picture of {', '.join(empty)} can be read; {tally.line}")
     skipped = {"pictures": tally.n_skipped, "line": tally.line if tally.n_skipped else "none"}
     return {
         "bytes": sum(entry["bytes"] for entry in splits.values()),
@@ -175,13 +176,11 @@ def _write(working: Path, files: Files, size: int, rule: SplitRule) -> tuple[dic
     return {split: {**writers[split].entry, "pictures": tally.pictures[split]} for split in SPLITS}, tally
 
 
-def _train_digests(files: Files, size: int, rule: SplitRule) -> Iterator[tuple[str, bytes]]:
-    """Those of the pictures that the rule may hold out."""
-    held_out = set(rule.shares) | {"train"}
-    for name, raster in _rasters(files, size, _Tally()):
-        digest = digest_of(raster)
-        if rule.split_of(name, digest) in held_out:
-            yield name, digest
+def _digests_to_split(files: Files, size: int, rule: SplitRule) -> set[bytes]:
+    """Of the pictures that no official split claims."""
+    open_splits = {"train", *rule.shares}
+    named = ((name, digest_of(raster)) for name, raster in _rasters(files, size, _Tally()))
+    return {digest for name, digest in named if rule.split_of(name, digest) in open_splits}
 
 
 def _rasters(files: Files, size: int, tally: _Tally) -> Iterator[tuple[str, np.ndarray]]:

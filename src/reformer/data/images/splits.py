@@ -75,7 +75,7 @@ class SplitRule:
             return official
         start, ranges = 0, []
         for split, percent in self.shares.items():
-            ranges.append(f"{start} to {start + percent - 1} {split}")
+            ranges.append(f"from {start} below {start + percent} {split}")
             start += percent
         how = f"sha256(pixels) mod 100: {', '.join(ranges)}, the rest train"
         if self.few:

@@ -11,17 +11,20 @@ import numpy as np
 
 from reformer.data import Corpus, open_corpus, shift_right, shuffled, shuffled_rows
 from reformer.data.images import check_images, load_images, open_images
-from reformer.evaluation import bits_per_byte
+from reformer.evaluation import bits_per_byte, picture_bits_per_dim
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.corpus_card import corpus_card
 
+_METRIC = "bits per dim"
 # Folders come sorted by class: the first pictures would be of one class.
 _EVALUATION_ORDER = 2**31
 
 
 class ImageTask:
     """Every picture one sequence, in raster order; the next byte is predicted."""
+
+    yardsticks_note = "the yardsticks see those pictures only; the model has also seen the training split"
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
@@ -43,10 +46,17 @@ class ImageTask:
         protocol = f"{self.describe(split, len(found))}, each byte scored once from those before it in its picture"
         return {
             **bits_per_byte(model, windows),
-            "metric": "bits per dim",
+            "metric": _METRIC,
             "n_pictures": len(found),
             "protocol": protocol,
         }
+
+    def yardsticks(self, split: str, limit: int) -> dict[str, dict[str, Any]]:
+        """Order-0 entropy and lossless formats on the same pictures."""
+        found = self.pictures(split, limit)
+        how = f"{self.describe(split, len(found))}, the same; order-0 over all of them, formats a file each"
+        common = {"n_bytes": found.size, "metric": _METRIC, "protocol": how}
+        return {name: {"bits_per_byte": bits, **common} for name, bits in picture_bits_per_dim(found).items()}
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """What the model reads, int64 [L], of each of the first ``n_windows`` pictures of an evaluation."""

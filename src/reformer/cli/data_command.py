@@ -16,7 +16,7 @@ class DataOptions:
     file: Path | None = None
     """enwik8 from this file (raw, .zip, .xz, .gz, .bz2 or .zst) instead of the official download."""
     image_size: int | None = None
-    """The source is pictures (a folder, a zip or tar archive, the downsampled ImageNet's files), made this many pixels high and wide."""
+    """The source is pictures (a folder, an archive, the downsampled ImageNet's files), made so many pixels high and wide."""
     cache_dir: Path = Path("~/.cache/reformer")
     """Where prepared corpora are kept."""
 

@@ -121,9 +121,7 @@ def _originals(run_: "Run", options: ImagesOptions) -> "np.ndarray":
     return ImageTask(config, corpus).pictures(options.complete, options.n * config.seq_len)
 
 
-def _draw(
-    model: "ReformerLM", size: int, beginnings: "Sequence[np.ndarray]", options: ImagesOptions
-) -> "np.ndarray":
+def _draw(model: "ReformerLM", size: int, beginnings: "Sequence[np.ndarray]", options: ImagesOptions) -> "np.ndarray":
     from reformer.generation import SamplingConfig, draw_pictures
 
     sampling = SamplingConfig(

@@ -34,7 +34,7 @@ def draw_pictures(
     found = np.empty((len(prompts), n_tokens), dtype=np.uint8)
     steps = stream(model, prompts, n_tokens, sampling, seeds=seeds, rotation_seed=seed, max_len=total)
     for step, tokens in enumerate(steps):
-        found[:, step] = tokens
+        found[:, step] = [token or 0 for token in tokens]  # None comes of stop strings only
         progress(step + 1, n_tokens)
     given = np.stack([np.frombuffer(prompt, dtype=np.uint8) for prompt in prompts])
     return np.concatenate([given, found], axis=1).reshape(-1, size, size, 3)

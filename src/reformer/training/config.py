@@ -105,7 +105,9 @@ class TrainConfig:
                 f"objective {self.objective!r} needs model.causal={self.objective == 'causal'}, got {self.model.causal}"
             )
         if self.task in ("text", "images") and self.model.vocab_size != 256:
-            raise ValueError(f"task {self.task!r} is over bytes: model.vocab_size must be 256, got {self.model.vocab_size}")
+            raise ValueError(
+                f"task {self.task!r} is over bytes: model.vocab_size must be 256, got {self.model.vocab_size}"
+            )
         if self.task == "images":
             self._check_images()
         if self.task == "duplication":
@@ -123,7 +125,9 @@ class TrainConfig:
         side = self.picture_side
         if 3 * side * side != self.seq_len:
             near = [3 * s * s for s in (side, side + 1)]
-            raise ValueError(f"task 'images' has seq_len 3·side², for example {near[0]} or {near[1]}, got {self.seq_len}")
+            raise ValueError(
+                f"task 'images' has seq_len 3·side², for example {near[0]} or {near[1]}, got {self.seq_len}"
+            )
         if self.objective != "causal":
             raise ValueError("task 'images' is causal: each byte is predicted from those before it")
 

@@ -32,10 +32,13 @@ _EVALUATION_SEED = 2**31
 class Task(Protocol):
     """A source of batches and a measurement."""
 
-    corpus: Corpus | None
-    """Where the data lies; None if it is made up."""
-    yardsticks_note: str
-    """What must be known to compare with the yardsticks."""
+    @property
+    def corpus(self) -> Corpus | None:
+        """Where the data lies; None if it is made up."""
+
+    @property
+    def yardsticks_note(self) -> str:
+        """What must be known to compare with the yardsticks."""
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, targets) int64 [B, L] of the ``index``-th batch of the run; -100 in targets is not counted."""
@@ -118,10 +121,11 @@ class TextTask:
 class DuplicationTask:
     """The paper's synthetic task 0w0w: loss and accuracy on the second w."""
 
+    corpus = None
     yardsticks_note = "nothing but a copy of w predicts it: log2 of the number of symbols is what a guess costs"
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config, self.corpus = config, None
+        self.config = config
         self.half = config.seq_len // 2 - 1
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -171,4 +175,3 @@ def make_task(config: TrainConfig, cache_dir: Path, prepared: Path | None = None
         return ImageTask(config, load_task_images(config, cache_dir, prepared))
     corpus = open_corpus(prepared) if prepared is not None else load_corpus(config.data, cache_dir)
     return TextTask(config, corpus)
-

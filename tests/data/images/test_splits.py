@@ -35,7 +35,11 @@ def test_known_answers_of_the_content_rule():
     # A changed rule would silently move test pictures into training.
     rule = choose_rule(["a.png", "b.png"])
     found = {i: rule.split_of("a.png", d) for i, d in enumerate(digests(40))}
-    assert {i: split for i, split in found.items() if split != "train"} == {16: "validation", 23: "test", 32: "validation"}
+    assert {i: split for i, split in found.items() if split != "train"} == {
+        16: "validation",
+        23: "test",
+        32: "validation",
+    }
 
 
 def test_held_out_shares_are_about_five_percent_each():

@@ -113,7 +113,8 @@ def _from_tar(name: str, path: Path) -> Iterator[Picture]:
             while (member := archive.next()) is not None:
                 if member.isreg() and _is_picture_entry(member.name):
                     yield f"{name}/{member.name}", partial(read, member)
-                archive.members = []  # a million headers would stay in memory
+                # A million headers would stay in memory.
+                archive.members = []  # type: ignore[attr-defined]
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise DataError(f"cannot read {path} as a tar archive ({reason(error)}); fetch it again") from error
 

@@ -22,7 +22,7 @@ _SHARE_OF_OFFICIAL = 1
 
 def digest_of(raster: np.ndarray) -> bytes:
     """sha256 of the pixels: the same for a copy, a copy under another name and one in another lossless format."""
-    return hashlib.sha256(np.ascontiguousarray(raster)).digest()
+    return hashlib.sha256(raster.tobytes()).digest()
 
 
 def official_split(name: str) -> str | None:

@@ -11,10 +11,14 @@ from tests.data.images.helpers import raster, some_pictures, write_folder
 
 from reformer.cli.main import main
 
-FLAGS = (
-    "--seq-len 192 --batch-size 2 --steps 2 --eval-every 2 --eval-bytes 400 --model.d-model 12 --model.d-ff 16 "
-    "--model.n-heads 2 --model.attention local lsh --model.axial-shape 8 8 3 --model.lsh-chunk-len 16"
-).split()
+FLAGS = [
+    word
+    for line in (
+        "--seq-len 192 --batch-size 2 --steps 2 --eval-every 2 --eval-bytes 400 --model.d-model 12 --model.d-ff 16",
+        "--model.n-heads 2 --model.attention local lsh --model.axial-shape 8 8 3 --model.lsh-chunk-len 16",
+    )
+    for word in line.split()
+]
 
 
 @pytest.fixture(scope="module")

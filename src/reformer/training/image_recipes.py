@@ -17,9 +17,9 @@ def images_small() -> TrainConfig:
         task="images",
         data="imagenet64",
         seq_len=3 * 32 * 32,
-        batch_size=4,
-        steps=300,
-        eval_every=100,
+        batch_size=2,
+        steps=600,
+        eval_every=150,
         eval_bytes=32 * 3 * 32 * 32,
         checkpoint_every=25,
         optimizer=OptimizerConfig(name="muon", lr=0.02, schedule="cosine", warmup_steps=10, weight_decay=0.01),
@@ -29,9 +29,10 @@ def images_small() -> TrainConfig:
             n_heads=4,
             attention=("local", "local", "lsh", "local"),
             n_hashes=2,
-            # Two rows: the pixel above is always in sight.
+            # A row of bytes: the pixel above is always in sight.
             local_chunk_len=96,
-            axial_shape=(32, 32, 3),
+            positions="rotary",
+            max_len=3 * 64 * 64,
             embedding_std=1.0,
         ),
     )

@@ -1,4 +1,7 @@
 import hashlib
+import json
+import sys
+import tarfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -209,6 +212,33 @@ def test_damaged_archive_is_named(tmp_path: Path, cache: Path, name: str):
     with refuses(name, "archive"):
         load_images(str(tmp_path / name), cache, 8)
     assert entries(cache) == []
+
+
+def test_archive_cut_short_in_a_picture(tmp_path: Path, cache: Path):
+    path = write_tar(tmp_path / "a.tar", some_pictures(30))
+    with tarfile.open(path) as archive:
+        end = archive.getmembers()[20].offset_data + 40
+    path.write_bytes(path.read_bytes()[:end])
+    with refuses("a.tar", "tar archive", "fetch it again"):
+        load_images(str(path), cache, 8)
+    assert entries(cache) == []
+
+
+def test_names_that_are_no_line_of_text(tmp_path: Path, cache: Path):
+    files = {**some_pictures(9), "two\nlines.png": b"x", "no\udcff text.png": b"x"}
+    said: list[str] = []
+    corpus = load_images(str(write_folder(tmp_path / "photos", files)), cache, 8, said.append)
+    assert "two lines.png" in said[0] and "no\ufffd text.png" in said[0] and "\n" not in said[0]
+    assert json.loads((corpus.directory / "card.json").read_text())["skipped"]["line"] == said[0]
+
+
+def test_pillow_is_asked_for_only_where_it_is_needed(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    photos = write_folder(tmp_path / "photos", some_pictures(9))
+    batch = write_npz(tmp_path / "train_data.npz", np.stack([raster(i) for i in range(9)]))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert sum(load_images(str(batch), cache, 8).card["pictures"].values()) == 9
+    with refuses("Pillow", "pip install 'reformer-torch[train]'"):
+        load_images(str(photos), cache, 8)
 
 
 def test_prepared_once_per_size_and_anew_after_a_change(tmp_path: Path, cache: Path):

@@ -39,11 +39,11 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     if os.path.isfile(path / "card.json") and os.path.isfile(split_path(path, "train")):
         return check_images(open_corpus(path), size)
     files = _files(path, source, cache_dir)
-    key = _key(path, cache_dir, size)
+    key = _key(path, cache_dir)
 
     def fill(working: Path) -> dict:
         part = _fill(working, files, size, source)
-        if _key(path, cache_dir, size) != key:
+        if _key(path, cache_dir) != key:
             raise DataError(f"{source} changed while it was read; run again when nothing writes to it")
         return part
 
@@ -117,9 +117,9 @@ def _no_pictures(source: str) -> str:
     return f"{source} holds no pictures: expected files named {kinds}, a zip or tar archive of them, or npz batches"
 
 
-def _key(path: Path, cache_dir: Path, size: int) -> str:
+def _key(path: Path, cache_dir: Path) -> str:
     here = folder_key(path, folder_members(path, cache_dir)) if os.path.isdir(path) else file_key(path)
-    return hashlib.sha256(f"pictures {_FORMAT} {size} {here}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"pictures {_FORMAT} {here}".encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -133,7 +133,9 @@ class _Tally:
     def skip(self, name: str, error: UnreadablePicture) -> None:
         self.n_skipped += 1
         if self.n_skipped <= _NAMED:
-            self.skipped.append(f"{name} ({error})")
+            # A name may hold line breaks, and bytes that are no text.
+            shown = " ".join(os.fsencode(name).decode("utf-8", "replace").split())
+            self.skipped.append(f"{shown} ({error})")
 
     @property
     def line(self) -> str:

@@ -3,7 +3,6 @@
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -85,8 +84,10 @@ def _from_zip(name: str, path: Path) -> Iterator[Picture]:
             with archive.open(info) as file:
                 # The size an entry claims may be a lie.
                 data = file.read(MAX_FILE_BYTES + 1)
-        # Encrypted entries are a RuntimeError, unknown methods a NotImplementedError.
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except MemoryError:
+            raise
+        # Each method of compression has its own exceptions; encrypted entries are a RuntimeError.
+        except Exception as error:
             raise UnreadablePicture(f"damaged: {reason(error)}") from error
         return _decode(data, size)
 
@@ -106,7 +107,13 @@ def _from_tar(name: str, path: Path) -> Iterator[Picture]:
             raise UnreadablePicture(_TOO_LARGE)
         file = archive.extractfile(member)
         assert file is not None  # only regular files come here
-        return _decode(file.read(), size)
+        try:
+            data = file.read()
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise UnreadablePicture(f"damaged: {reason(error)}") from error
+        return _decode(data, size)
 
     try:
         with tarfile.open(path) as archive:
@@ -115,7 +122,9 @@ def _from_tar(name: str, path: Path) -> Iterator[Picture]:
                     yield f"{name}/{member.name}", partial(read, member)
                 # A million headers would stay in memory.
                 archive.members = []  # type: ignore[attr-defined]
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
         raise DataError(f"cannot read {path} as a tar archive ({reason(error)}); fetch it again") from error
 
 

@@ -1299,6 +1299,13 @@ MUTATIONS = (
         f"{IMAGES}test_preparing.py",
     ),
     Mutation(
+        "pictures: prepared for one size, used for all",
+        "data/images/preparing.py",
+        'f"pictures {_FORMAT} {size} {here}"',
+        'f"pictures {_FORMAT} {here}"',
+        f"{IMAGES}test_preparing.py",
+    ),
+    Mutation(
         "pictures: every epoch in the same order",
         "data/sampling.py",
         "shuffled(n_rows, seed=seed, epoch=epoch)[row]",

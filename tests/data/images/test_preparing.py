@@ -242,7 +242,8 @@ def test_pillow_is_asked_for_only_where_it_is_needed(tmp_path: Path, cache: Path
 
 
 def test_prepared_once_per_size_and_anew_after_a_change(tmp_path: Path, cache: Path):
-    folder = write_folder(tmp_path / "photos", some_pictures(40))
+    # So long a name that its end, which tells the size, is cut off.
+    folder = write_folder(tmp_path / ("photos" * 12), some_pictures(40))
     found = [load_images(str(folder), cache, size).directory for size in (8, 8, 4)]
     assert found[0] == found[1] != found[2]
     (folder / "new.png").write_bytes(encoded(raster(99)))

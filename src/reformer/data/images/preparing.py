@@ -39,11 +39,11 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     if os.path.isfile(path / "card.json") and os.path.isfile(split_path(path, "train")):
         return check_images(open_corpus(path), size)
     files = _files(path, source, cache_dir)
-    key = _key(path, cache_dir)
+    key = _key(path, cache_dir, size)
 
     def fill(working: Path) -> dict:
         part = _fill(working, files, size, source)
-        if _key(path, cache_dir) != key:
+        if _key(path, cache_dir, size) != key:
             raise DataError(f"{source} changed while it was read; run again when nothing writes to it")
         return part
 
@@ -117,9 +117,9 @@ def _no_pictures(source: str) -> str:
     return f"{source} holds no pictures: expected files named {kinds}, a zip or tar archive of them, or npz batches"
 
 
-def _key(path: Path, cache_dir: Path) -> str:
+def _key(path: Path, cache_dir: Path, size: int) -> str:
     here = folder_key(path, folder_members(path, cache_dir)) if os.path.isdir(path) else file_key(path)
-    return hashlib.sha256(f"pictures {_FORMAT} {here}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"pictures {_FORMAT} {size} {here}".encode()).hexdigest()[:16]
 
 
 @dataclass

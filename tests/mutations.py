@@ -50,6 +50,8 @@ INSPECT_SUMS = "tests/inspection/test_statistics.py"
 INSPECT_ROWS = "tests/inspection/test_summary.py"
 DECODING = "tests/ops/test_decoding.py"
 DECODED_MODEL = "tests/models/test_decoding.py"
+IMAGES = "tests/data/images/"
+IMAGE_TASK = "tests/training/test_image_task.py"
 DECODING_STATE = "tests/models/test_decoding_state.py"
 
 MUTATIONS = (
@@ -1238,6 +1240,98 @@ MUTATIONS = (
         'token.encode("latin-1") if len(token) == 1 else token.encode()',
         "token.encode()",
         "tests/hf/test_tokenization.py",
+    ),
+    # Pictures
+    Mutation(
+        "pictures: planes are not interleaved",
+        "data/images/npz.py",
+        "planes.transpose(0, 2, 3, 1)",
+        "planes.reshape(-1, size, size, 3)",
+        f"{IMAGES}test_preparing.py",
+    ),
+    Mutation(
+        "pictures: EXIF is not looked at",
+        "data/images/decoding.py",
+        "return ImageOps.exif_transpose(image)",
+        "return ImageOps.exif_transpose(image) and image",
+        f"{IMAGES}test_decoding.py",
+    ),
+    Mutation(
+        "pictures: cut from the top left",
+        "data/images/decoding.py",
+        "left, top = (width - side) // 2, (height - side) // 2",
+        "left, top = 0, 0",
+        f"{IMAGES}test_decoding.py",
+    ),
+    Mutation(
+        "pictures: reduced by another filter",
+        "data/images/decoding.py",
+        "Resampling.BOX",
+        "Resampling.NEAREST",
+        f"{IMAGES}test_decoding.py",
+    ),
+    Mutation(
+        "pictures: over black",
+        "data/images/decoding.py",
+        "_WHITE = (255, 255, 255, 255)",
+        "_WHITE = (0, 0, 0, 255)",
+        f"{IMAGES}test_decoding.py",
+    ),
+    Mutation(
+        "pictures: Pillow's warning of a bomb is not minded",
+        "data/images/decoding.py",
+        'warnings.simplefilter("error", Image.DecompressionBombWarning)',
+        'warnings.simplefilter("ignore", Image.DecompressionBombWarning)',
+        f"{IMAGES}test_decoding.py",
+    ),
+    Mutation(
+        "pictures: an entry may expand to anything",
+        "data/images/reading.py",
+        "if len(data) > MAX_FILE_BYTES:",
+        "if len(data) < 0:",
+        f"{IMAGES}test_preparing.py",
+    ),
+    Mutation(
+        "pictures: split by name",
+        "data/images/preparing.py",
+        "split = rule.split_of(name, digest_of(raster))",
+        "split = rule.split_of(name, hashlib.sha256(name.encode()).digest())",
+        f"{IMAGES}test_preparing.py",
+    ),
+    Mutation(
+        "pictures: prepared for one size, used for all",
+        "data/images/preparing.py",
+        'f"pictures {_FORMAT} {size} {here}"',
+        'f"pictures {_FORMAT} {here}"',
+        f"{IMAGES}test_preparing.py",
+    ),
+    Mutation(
+        "pictures: every epoch in the same order",
+        "data/sampling.py",
+        "shuffled(n_rows, seed=seed, epoch=epoch)[row]",
+        "shuffled(n_rows, seed=seed)[row]",
+        IMAGE_TASK,
+    ),
+    Mutation(
+        "pictures: inputs are not shifted",
+        "training/image_task.py",
+        "return shift_right(targets, config.model.start_id), targets",
+        "return targets, targets",
+        IMAGE_TASK,
+    ),
+    Mutation(
+        "pictures: evaluated in the order of the folder",
+        "training/image_task.py",
+        "found[order[: max(1, limit // self.config.seq_len)]]",
+        "found[: max(1, limit // self.config.seq_len)]",
+        IMAGE_TASK,
+    ),
+    Mutation(
+        "pictures: completed from other rows",
+        "generation/pictures.py",
+        "np.concatenate([given, found], axis=1)",
+        "np.concatenate([found, given], axis=1)",
+        "tests/generation/test_pictures.py",
     ),
 )
 

@@ -55,6 +55,7 @@ def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch, capsys):
         "docs/algorithm.md",
         "docs/benchmarks.md",
         "docs/conversion.md",
+        "docs/images.md",
         "docs/inspect.md",
         "docs/log.md",
         "docs/transformers.md",

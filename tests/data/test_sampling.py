@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reformer.data import evaluation_windows, sample_windows
+from reformer.data import evaluation_windows, sample_windows, shuffled_rows
 
 from .helpers import refuses, unhurried
 
@@ -124,3 +124,26 @@ def test_evaluation_example():
 def test_bad_evaluation_is_refused_at_the_call(arguments: dict, fact: str):
     with refuses(fact, "expected"):
         evaluation_windows(**{"data": DATA, "length": 4, **arguments})
+
+
+@unhurried
+@given(n=st.integers(1, 40), size=st.integers(1, 50), seed=st.integers(0, 2**63))
+def test_every_row_comes_once_an_epoch(n: int, size: int, seed: int):
+    batches = [shuffled_rows(n, size, seed=seed, step=step) for step in range(-(-3 * n // size))]
+    rows = np.concatenate(batches)[: 3 * n].reshape(3, n)
+    assert (np.sort(rows, axis=1) == np.arange(n)).all()
+
+
+def test_order_of_rows_known_answer_and_what_it_depends_on():
+    # A changed stream would make a resumed run read other pictures.
+    assert shuffled_rows(7, 7, seed=5, step=0).tolist() == [6, 2, 1, 3, 5, 0, 4]
+    first = shuffled_rows(1000, 1000, seed=1, step=0)
+    assert (first == shuffled_rows(1000, 1000, seed=1, step=0)).all()
+    for other in (shuffled_rows(1000, 1000, seed=2, step=0), shuffled_rows(1000, 1000, seed=1, step=1)):
+        assert (first == other).mean() < 0.02
+    assert (shuffled_rows(1000, 10, seed=1, step=7) == first[70:80]).all()
+
+
+def test_no_rows_are_refused():
+    with refuses("0 rows"):
+        shuffled_rows(0, 4, seed=0, step=0)

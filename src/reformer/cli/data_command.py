@@ -15,6 +15,8 @@ class DataOptions:
 
     file: Path | None = None
     """enwik8 from this file (raw, .zip, .xz, .gz, .bz2 or .zst) instead of the official download."""
+    image_size: int | None = None
+    """The source is pictures (a folder, an archive, the downsampled ImageNet's files), made so many pixels high and wide."""
     cache_dir: Path = Path("~/.cache/reformer")
     """Where prepared corpora are kept."""
 
@@ -24,6 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     from tyro.conf import Positional
 
     from reformer.data import load_corpus, prepare_enwik8
+    from reformer.data.images import load_images
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments(DataOptions):
@@ -36,7 +39,11 @@ def run(arguments: Sequence[str]) -> int:
         description="Prepare a corpus as memory maps: enwik8 (official download, resumable, checked), stdlib, or your own bytes.",
     )
     cache_dir = options.cache_dir.expanduser()
-    if options.source == "enwik8":
+    if options.image_size is not None:
+        if options.image_size < 1:
+            raise UsageError(f"--image-size must be at least 1, got {options.image_size}")
+        corpus = load_images(options.source, cache_dir, options.image_size, lambda line: print(line, file=sys.stderr))
+    elif options.source == "enwik8":
         corpus = prepare_enwik8(cache_dir, options.file, progress=None if options.file else _progress)
     elif options.file is not None:
         raise UsageError("--file goes with enwik8; for your own file: reformer data PATH")
@@ -45,7 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{corpus.name}: {corpus.directory}")
     for name, split in corpus.card["splits"].items():
         print(f"  {name:<11}{split['bytes']:>14,} bytes  sha256 {split['sha256']}")
-    print(f"next: reformer train quickstart --data {options.source}")
+    recipe = "quickstart" if options.image_size is None else "images-small"
+    print(f"next: reformer train {recipe} --data {options.source}")
     return 0
 
 

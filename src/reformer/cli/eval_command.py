@@ -1,4 +1,4 @@
-"""``reformer eval RUN``: bits per byte with its protocol, beside general-purpose compressors."""
+"""``reformer eval RUN``: bits per byte with its protocol, beside general-purpose compressors; of pictures, bits per dim."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class EvalOptions:
 
     splits: tuple[str, ...] = ("validation", "test")
     limit: int = 65_536
-    """First bytes of each split (duplication: sequences, at most 256)."""
+    """First bytes of each split (duplication: sequences, at most 256; images: whole pictures of at most so many bytes)."""
     overlap: int = 0
     """Bytes of context that a window repeats from the one before; 0: disjoint windows, no carried context."""
     n_hashes: str | None = None
@@ -42,7 +42,7 @@ def evaluate_run(directory: Path, options: EvalOptions, command: list[str]) -> l
     from reformer.evaluation import attention_variant
     from reformer.training.results import TABLE_FILE, add_results
     from reformer.training.run_directory import load_trained
-    from reformer.training.tasks import TextTask, make_task
+    from reformer.training.tasks import make_task
 
     run_, model, step = load_trained(directory, options.checkpoint)
     config = run_.config
@@ -53,17 +53,22 @@ def evaluate_run(directory: Path, options: EvalOptions, command: list[str]) -> l
             f"--overlap must be at least 0 and below the window of {config.seq_len}, got {options.overlap}"
         )
     task = make_task(config, options.cache_dir.expanduser(), run_.corpus_directory)
-    is_text = isinstance(task, TextTask)
-    limit = options.limit if is_text else min(options.limit, 256)
+    has_splits = task.corpus is not None
+    limit = options.limit if has_splits else min(options.limit, 256)
     rows: list[dict[str, Any]] = []
-    for split in options.splits if is_text else options.splits[-1:]:
+    for split in options.splits if has_splits else options.splits[-1:]:
         for name in _variants(options, config.task):
             result = task.evaluate(attention_variant(model, name), split, limit, options.overlap)
             rows.append({"split": split, "attention": name, "step": step, **result})
             _print_row(rows[-1], first=len(rows) == 1)
     print(f"protocol: {rows[-1]['protocol']}; checkpoint of step {step}")
-    if isinstance(task, TextTask):
-        rows += _yardsticks(task, options)
+    for split in options.splits if has_splits else ():
+        yardsticks = task.yardsticks(split, options.limit)
+        rows += [{"split": split, "attention": name, **result} for name, result in yardsticks.items()]
+        for row in rows[-len(yardsticks) :]:
+            _print_row(row, first=False)
+    if has_splits:
+        print(task.yardsticks_note)
     add_results(directory, rows, command)
     print(f"kept in {directory / TABLE_FILE} and {directory / 'card.md'}")
     return rows
@@ -94,24 +99,11 @@ def _variants(options: EvalOptions, task: str) -> list[str]:
     return ["full", "lsh-8", "lsh-4", "lsh-2", "lsh-1"] if task == "duplication" else ["as-trained"]
 
 
-def _yardsticks(task: Any, options: EvalOptions) -> list[dict[str, Any]]:
-    from reformer.evaluation import compressor_bits_per_byte
-
-    rows = []
-    for split in options.splits:
-        data = task.corpus.split(split)[: options.limit].tobytes()
-        for name, value in compressor_bits_per_byte(data).items():
-            protocol = f"the same first {len(data):,} {split} bytes, compressed alone"
-            rows.append(
-                {"split": split, "attention": name, "bits_per_byte": value, "protocol": protocol, "n_bytes": len(data)}
-            )
-            _print_row(rows[-1], first=False)
-    print("gzip, bzip2 and xz see those bytes only; the model has also seen the training split")
-    return rows
-
-
 def _print_row(row: dict[str, Any], first: bool) -> None:
+    from reformer.training.results import metric_of
+
     if first:
-        print(f"{'split':<12}{'attention':<14}{'bits/byte':>10}{'accuracy':>10}")
+        unit = metric_of(row).replace("bits per ", "bits/")
+        print(f"{'split':<12}{'attention':<14}{unit:>10}{'accuracy':>10}")
     accuracy = f"{row['accuracy']:.2%}" if "accuracy" in row else ""
     print(f"{row['split']:<12}{row['attention']:<14}{row['bits_per_byte']:>10.3f}{accuracy:>10}", flush=True)

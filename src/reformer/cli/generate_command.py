@@ -70,6 +70,8 @@ def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> N
     from reformer.training.run_directory import load_trained
 
     run, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
+    if run.config.task == "images":
+        raise UsageError(f"{directory} was trained on pictures; draw some with: reformer images {directory}")
     # With as many buckets as in training, if that is where the text will fit.
     max_len = max(run.config.seq_len, len(prompt) + options.n_bytes)
     tokens = _continuation(model, prompt, options, max_len, Stopping(_stop_strings(options)))

@@ -11,6 +11,7 @@ COMMANDS = {
     "eval": "bits per byte of a run, beside gzip, bzip2 and xz",
     "inspect": "what a run's attention sees: buckets, recall of full attention, distances",
     "generate": "continue a prompt with a trained run",
+    "images": "draw or complete pictures with a run trained on pictures",
     "convert": "another Reformer's checkpoint as a model of ours",
     "data": "prepare a corpus: enwik8, or any file or folder",
     "demo": "train, evaluate and sample in one go (what `make demo` runs)",
@@ -71,6 +72,7 @@ def _exit_code(error: Exception) -> int | None:
         "matplotlib",
         "zstandard",
         "markdown_it",
+        "PIL",
     ):
         error.args = (f"this command needs {error.name}: pip install 'reformer-torch[train]'",)
         return USAGE_ERROR

@@ -4,7 +4,7 @@ from reformer.data.corpus import SPLITS, Corpus, open_corpus
 from reformer.data.enwik8 import prepare_enwik8
 from reformer.data.errors import DataError
 from reformer.data.loading import load_corpus
-from reformer.data.sampling import evaluation_windows, sample_windows
+from reformer.data.sampling import evaluation_windows, sample_windows, shift_right, shuffled, shuffled_rows
 from reformer.data.synthetic import duplication_batch, masked_batch
 
 __all__ = [
@@ -18,4 +18,7 @@ __all__ = [
     "open_corpus",
     "prepare_enwik8",
     "sample_windows",
+    "shift_right",
+    "shuffled",
+    "shuffled_rows",
 ]

@@ -5,7 +5,7 @@ import numpy as np
 from reformer.data.errors import DataError
 
 # One stream per use, so that the same seed gives unrelated numbers to each.
-WINDOWS, DUPLICATION, MASKING = range(3)
+WINDOWS, DUPLICATION, MASKING, ORDER = range(4)
 _LIMIT = 1 << 64
 
 

@@ -20,7 +20,9 @@ FALLBACK_RULE = "files joined in order of their path, then contiguous 90/5/5, as
 
 
 @dataclass(frozen=True)
-class _Member:
+class Member:
+    """A file in a folder: its relative POSIX path, where it lies, and what changes when its content does."""
+
     relative: str
     path: Path
     stamp: tuple[int, int, int]
@@ -37,15 +39,15 @@ def prepare_folder(folder: Path, source: str, cache_dir: Path) -> Corpus:
     out. Re-used while the paths, sizes and times of the files are the same.
     Raises DataError for an empty folder and for an unreadable or damaged file in it.
     """
-    members = _members(folder, cache_dir)
+    members = folder_members(folder, cache_dir)
     if not any(member.size for member in members):
         what = f"{len(members)} files, all empty" if members else "no visible files"
         raise DataError(f"folder {folder} holds {what}: expected files with bytes in them; give another folder")
-    key = _key(folder, members)
+    key = folder_key(folder, members)
 
     def fill(working: Path) -> dict:
         part = _write_whole_files(working, members) or _write_joined(working, members, str(folder))
-        if _key(folder, _members(folder, cache_dir)) != key:
+        if folder_key(folder, folder_members(folder, cache_dir)) != key:
             raise DataError(f"folder {folder} changed while it was read; run again when nothing writes to it")
         return part
 
@@ -59,15 +61,16 @@ def split_of(relative: str) -> str:
     return "validation" if percent < 5 else "test" if percent < 10 else "train"
 
 
-def _members(folder: Path, cache_dir: Path) -> list[_Member]:
+def folder_members(folder: Path, cache_dir: Path | None) -> list[Member]:
+    """Visible files below ``folder`` in order of their path; see `prepare_folder` for what is left out."""
     paths = _visible_files(folder, cache_dir)
-    found = [_Member(path.relative_to(folder).as_posix(), path, stamp(path)) for path in paths]
+    found = [Member(path.relative_to(folder).as_posix(), path, stamp(path)) for path in paths]
     return sorted(found, key=lambda member: member.relative)
 
 
-def _visible_files(folder: Path, cache_dir: Path) -> Iterator[Path]:
+def _visible_files(folder: Path, cache_dir: Path | None) -> Iterator[Path]:
     # Each real folder once: a link to a parent would never end, and one to a neighbour would double its files.
-    visited = {_identity(cache_dir)} if os.path.isdir(cache_dir) else set()
+    visited = {_identity(cache_dir)} if cache_dir is not None and os.path.isdir(cache_dir) else set()
     waiting = [folder]
     while waiting:
         here = waiting.pop()
@@ -90,14 +93,15 @@ def _identity(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _key(folder: Path, members: list[_Member]) -> str:
+def folder_key(folder: Path, members: list[Member]) -> str:
+    """Sixteen hex digits that stand for the files of a folder as they are now."""
     digest = hashlib.sha256(os.fsencode(f"format {CARD_FORMAT}\0{folder.resolve()}"))
     for member in members:
         digest.update(os.fsencode(f"\0{member.relative}\0{member.stamp}"))
     return digest.hexdigest()[:16]
 
 
-def _write_whole_files(working: Path, members: list[_Member]) -> dict | None:
+def _write_whole_files(working: Path, members: list[Member]) -> dict | None:
     """The card part, or None when a split would be empty."""
     if {split_of(member.relative) for member in members if member.size} != set(SPLITS):
         return None
@@ -115,7 +119,7 @@ def _write_whole_files(working: Path, members: list[_Member]) -> dict | None:
     return {"bytes": total, "files": len(members), "rule": FOLDER_RULE, "splits": splits}
 
 
-def _write_joined(working: Path, members: list[_Member], label: str) -> dict:
+def _write_joined(working: Path, members: list[Member], label: str) -> dict:
     joined = (block for member in members for block in read_path(member.path))
     part = write_contiguous(working, joined, label)
     return {**part, "files": len(members), "rule": FALLBACK_RULE}

@@ -1,10 +1,11 @@
-"""Windows of a split: random ones to train on, successive ones to score each byte once."""
+"""What of a split is read when: random windows to train on, successive ones to score each byte once, rows in random order."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
-from reformer.data._randomness import WINDOWS, random_rows
+from reformer.data._randomness import ORDER, WINDOWS, random_rows
 from reformer.data.errors import DataError
 
 
@@ -47,6 +48,32 @@ def evaluation_windows(
     if end == 0:
         raise DataError("the data has 0 bytes: expected at least 1 to score; give more data")
     return _successive(data, length, overlap, end)
+
+
+def shuffled_rows(n_rows: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
+    """Which of ``n_rows`` rows are batch number ``step``: int64 [batch_size].
+
+    Batches follow one another through epochs; each epoch has every row once, in an order that is a pure function of
+    (seed, epoch). Raises DataError for no rows or sizes out of range.
+    """
+    if n_rows < 1 or batch_size < 1:
+        raise DataError(f"{n_rows} rows in batches of {batch_size}: expected at least 1 of each")
+    first = step * batch_size
+    places = ((place // n_rows, place % n_rows) for place in range(first, first + batch_size))
+    return np.array([shuffled(n_rows, seed=seed, epoch=epoch)[row] for epoch, row in places])
+
+
+@lru_cache(maxsize=4)
+def shuffled(n_rows: int, *, seed: int, epoch: int = 0) -> np.ndarray:
+    """A random order of 0..n_rows-1, int64 [n_rows], not to be written to; a pure function of the arguments."""
+    order = np.argsort(random_rows(ORDER, seed, epoch, 0, 1, n_rows)[0], kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def shift_right(tokens: np.ndarray, start_id: int) -> np.ndarray:
+    """What predicts ``tokens`` [B, L]: the start id, then all tokens but the last."""
+    return np.concatenate([np.full_like(tokens[:, :1], start_id), tokens[:, :-1]], axis=1)
 
 
 def _successive(data: np.ndarray, length: int, overlap: int, end: int) -> Iterator[tuple[np.ndarray, int]]:

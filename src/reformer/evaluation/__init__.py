@@ -1,6 +1,7 @@
 """Evaluation: bits per byte with its protocol, accuracy of the duplication task, yardsticks."""
 
 from reformer.evaluation.bits_per_byte import bits_per_byte, masked_bits_per_byte, second_half_accuracy
+from reformer.evaluation.picture_yardsticks import order0_entropy, picture_bits_per_dim
 from reformer.evaluation.variants import attention_variant
 from reformer.evaluation.yardsticks import compressor_bits_per_byte
 
@@ -9,5 +10,7 @@ __all__ = [
     "bits_per_byte",
     "compressor_bits_per_byte",
     "masked_bits_per_byte",
+    "order0_entropy",
+    "picture_bits_per_dim",
     "second_half_accuracy",
 ]

@@ -2,6 +2,7 @@
 
 from reformer.generation.beam_search import Hypothesis, search_beams
 from reformer.generation.filters import SamplingConfig, next_token_probabilities, penalise_repetition
+from reformer.generation.pictures import draw_pictures
 from reformer.generation.protocol import Decoder, State
 from reformer.generation.sampling import sample_tokens
 from reformer.generation.stopping import Stopping
@@ -14,6 +15,7 @@ __all__ = [
     "State",
     "Stopping",
     "beam_search",
+    "draw_pictures",
     "generate",
     "next_token_probabilities",
     "penalise_repetition",

@@ -11,7 +11,7 @@ from reformer.models import ReformerConfig
 from reformer.ops.checks import require_at_least, require_choice
 from reformer.training.optim import OPTIMIZERS
 
-TASKS = ("text", "duplication")
+TASKS = ("text", "duplication", "images")
 OBJECTIVES = ("causal", "masked")
 
 
@@ -56,9 +56,11 @@ class TrainConfig:
 
     name: str
     task: str = "text"
-    """text: windows of a byte corpus; duplication: the paper's synthetic task 0w0w (seq_len = 2·|w| + 2)."""
+    """text: windows of a byte corpus; duplication: the paper's synthetic task 0w0w (seq_len = 2·|w| + 2); images: square
+    pictures as bytes, each one sequence (seq_len = 3·side²)."""
     data: str = "stdlib"
-    """stdlib (this Python's own source text), enwik8, the path of a file or folder (.gz .xz .zst too), or - for standard input."""
+    """stdlib (this Python's own source text), enwik8, the path of a file or folder (.gz .xz .zst too), or - for standard input;
+    of images, the path of a folder, a zip or tar archive of pictures, or of the downsampled ImageNet's files."""
     objective: str = "causal"
     """causal: next byte; masked: hidden bytes, for a bidirectional model (model.causal False)."""
     seq_len: int = 4096
@@ -79,7 +81,7 @@ class TrainConfig:
     eval_every: int = 200
     """Steps between evaluations on the validation split; the last step is always evaluated."""
     eval_bytes: int = 65_536
-    """Validation bytes (duplication: sequences) of one evaluation."""
+    """Validation bytes (duplication: sequences; images: whole pictures of at most so many, at least one) of one evaluation."""
     checkpoint_every: int = 100
     keep_last: int = 2
     """Newest checkpoints kept, beside the best one."""
@@ -102,8 +104,12 @@ class TrainConfig:
             raise ValueError(
                 f"objective {self.objective!r} needs model.causal={self.objective == 'causal'}, got {self.model.causal}"
             )
-        if self.task == "text" and self.model.vocab_size != 256:
-            raise ValueError(f"task 'text' is over bytes: model.vocab_size must be 256, got {self.model.vocab_size}")
+        if self.task in ("text", "images") and self.model.vocab_size != 256:
+            raise ValueError(
+                f"task {self.task!r} is over bytes: model.vocab_size must be 256, got {self.model.vocab_size}"
+            )
+        if self.task == "images":
+            self._check_images()
         if self.task == "duplication":
             self._check_duplication()
 
@@ -114,6 +120,21 @@ class TrainConfig:
             raise ValueError(f"task 'duplication' draws its own sequences: data must be 'synthetic', got {self.data!r}")
         if self.objective != "causal" or self.model.vocab_size < 2:
             raise ValueError("task 'duplication' is causal, over at least two symbols")
+
+    def _check_images(self) -> None:
+        side = self.picture_side
+        if 3 * side * side != self.seq_len:
+            near = [3 * s * s for s in (side, side + 1)]
+            raise ValueError(
+                f"task 'images' has seq_len 3·side², for example {near[0]} or {near[1]}, got {self.seq_len}"
+            )
+        if self.objective != "causal":
+            raise ValueError("task 'images' is causal: each byte is predicted from those before it")
+
+    @property
+    def picture_side(self) -> int:
+        """Of task "images": rows and columns of a picture."""
+        return math.isqrt(self.seq_len // 3)
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, as JSON holds them."""

@@ -31,9 +31,10 @@ from reformer.training.environment import chosen_device, peak_memory_bytes, rese
 from reformer.training.metrics import MetricsLog
 from reformer.training.optim import build_optimizer
 from reformer.training.progress import Progress
+from reformer.training.results import metric_of
 from reformer.training.run_directory import CHECKPOINTS, claim, find_checkpoint, only_writer, write_config
 from reformer.training.schedule import learning_rate
-from reformer.training.tasks import Task, TextTask, make_task
+from reformer.training.tasks import Task, make_task
 
 
 class TrainingDiverged(RuntimeError):
@@ -75,7 +76,7 @@ def train(
     task = make_task(config, cache_dir, None if existing is None else existing.corpus_directory)
     with only_writer(directory):
         if existing is None:
-            corpus = task.corpus.directory if isinstance(task, TextTask) else None
+            corpus = None if task.corpus is None else task.corpus.directory
             write_config(directory, config, command or [], corpus)
         return _Loop(config, directory, task, command or []).run()
 
@@ -203,7 +204,8 @@ class _Loop:
         result = self.task.evaluate(self.model, "validation", self.config.eval_bytes)
         metrics.write({"step": state.step, "kind": "validation", **result})
         accuracy = f", accuracy {result['accuracy']:.2%}" if "accuracy" in result else ""
-        progress.message(f"step {state.step}: validation {result['bits_per_byte']:.3f} bits/byte{accuracy}")
+        unit = metric_of(result).replace(" per ", "/")
+        progress.message(f"step {state.step}: validation {result['bits_per_byte']:.3f} {unit}{accuracy}")
         state.validation = {"step": state.step, **result}
         if not result["bits_per_byte"] < state.best:
             return False
@@ -268,7 +270,7 @@ class _Loop:
         if state.validation:
             v = state.validation
             common = {"split": "validation", "step": v["step"], "protocol": v["protocol"]}
-            results.append({"metric": "bits per byte", "value": v["bits_per_byte"], **common})
+            results.append({"metric": metric_of(v), "value": v["bits_per_byte"], **common})
             if "accuracy" in v:
                 results.append({"metric": "accuracy", "value": v["accuracy"], **common})
         write_card(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from reformer.models import ReformerConfig
 from reformer.training.config import OptimizerConfig, TrainConfig
+from reformer.training.image_recipes import IMAGE_RECIPES
 
 
 def quickstart() -> TrainConfig:
@@ -104,6 +105,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "enwik8-64k-3l": enwik8_64k_3l,
     "enwik8-64k-12l": enwik8_64k_12l,
     "duplication": duplication,
+    **IMAGE_RECIPES,
 }
 
 

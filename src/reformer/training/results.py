@@ -36,13 +36,18 @@ def add_results(directory: Path, rows: list[dict[str, Any]], command: list[str])
     write_card(directory, card)
 
 
+def metric_of(result: dict[str, Any]) -> str:
+    """What the "bits_per_byte" of an evaluation are called: of pictures, bits per dim."""
+    return result.get("metric", "bits per byte")
+
+
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in _SAME)
 
 
 def _as_results(row: dict[str, Any]) -> list[dict[str, Any]]:
     common: dict[str, Any] = {name: row[name] for name in ("split", "step", "protocol", "attention") if name in row}
-    results = [{"metric": f"bits per byte ({row['attention']})", "value": row["bits_per_byte"], **common}]
+    results = [{"metric": f"{metric_of(row)} ({row['attention']})", "value": row["bits_per_byte"], **common}]
     if "accuracy" in row:
         results.append({"metric": f"accuracy ({row['attention']})", "value": row["accuracy"], **common})
     return results

@@ -17,10 +17,13 @@ from reformer.data import (
     masked_batch,
     open_corpus,
     sample_windows,
+    shift_right,
 )
-from reformer.evaluation import bits_per_byte, masked_bits_per_byte, second_half_accuracy
+from reformer.evaluation import bits_per_byte, compressor_bits_per_byte, masked_bits_per_byte, second_half_accuracy
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
+from reformer.training.corpus_card import corpus_card
+from reformer.training.image_task import ImageTask, load_task_images
 
 # Evaluation batches of synthetic tasks and of masks come from streams of their own.
 _EVALUATION_SEED = 2**31
@@ -29,14 +32,25 @@ _EVALUATION_SEED = 2**31
 class Task(Protocol):
     """A source of batches and a measurement."""
 
+    @property
+    def corpus(self) -> Corpus | None:
+        """Where the data lies; None if it is made up."""
+
+    @property
+    def yardsticks_note(self) -> str:
+        """What must be known to compare with the yardsticks."""
+
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, targets) int64 [B, L] of the ``index``-th batch of the run; -100 in targets is not counted."""
 
     def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
-        """{"bits_per_byte", "n_bytes", "protocol", ...} on a split."""
+        """{"bits_per_byte", "n_bytes", "protocol", ...} on a split; "metric" where another name is usual."""
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """What the model reads, int64 [L], in each of the first ``n_windows`` windows of a split."""
+
+    def yardsticks(self, split: str, limit: int) -> dict[str, dict[str, Any]]:
+        """What needs no training makes of the same data, by name, as ``evaluate``."""
 
     def card(self) -> dict[str, Any]:
         """The data's part of the run card."""
@@ -44,6 +58,8 @@ class Task(Protocol):
 
 class TextTask:
     """Windows of a byte corpus: the next byte (causal), or hidden bytes (masked)."""
+
+    yardsticks_note = "gzip, bzip2 and xz see those bytes only; the model has also seen the training split"
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
@@ -59,7 +75,7 @@ class TextTask:
         config = self.config
         windows = sample_windows(self.train, config.seq_len, config.batch_size, seed=config.seed, step=index)
         if config.objective == "causal":
-            return _shifted(windows, config.model.start_id), windows
+            return shift_right(windows, config.model.start_id), windows
         inputs, mask = masked_batch(windows, mask_id=config.model.mask_id, seed=config.seed, step=index)
         return inputs, np.where(mask, windows, -100)
 
@@ -82,19 +98,17 @@ class TextTask:
         windows = evaluation_windows(self.corpus.split(split), length, limit=n_windows * length)
         if self.config.objective == "masked":
             return (inputs[0] for inputs, _, _ in self._masked(windows))
-        return (_shifted(window[None], self.config.model.start_id)[0] for window, _ in windows)
+        return (shift_right(window[None], self.config.model.start_id)[0] for window, _ in windows)
+
+    def yardsticks(self, split: str, limit: int) -> dict[str, dict[str, Any]]:
+        """General-purpose compressors on the same bytes."""
+        data = self.corpus.split(split)[:limit].tobytes()
+        common = {"n_bytes": len(data), "protocol": f"the same first {len(data):,} {split} bytes, compressed alone"}
+        return {name: {"bits_per_byte": bits, **common} for name, bits in compressor_bits_per_byte(data).items()}
 
     def card(self) -> dict[str, Any]:
         """Source, checksums and splits."""
-        card = self.corpus.card
-        splits = card["splits"]
-        return {
-            "source": card.get("source", self.corpus.name),
-            "name": self.corpus.name,
-            "checksums": {name: split["sha256"] for name, split in splits.items()},
-            "splits": {name: split["bytes"] for name, split in splits.items()},
-            **{name: value for name, value in card.items() if name not in ("splits", "source", "name")},
-        }
+        return corpus_card(self.corpus)
 
     def _masked(self, windows: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for index, (window, _) in enumerate(windows):
@@ -107,6 +121,9 @@ class TextTask:
 class DuplicationTask:
     """The paper's synthetic task 0w0w: loss and accuracy on the second w."""
 
+    corpus = None
+    yardsticks_note = "nothing but a copy of w predicts it: log2 of the number of symbols is what a guess costs"
+
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.half = config.seq_len // 2 - 1
@@ -114,7 +131,7 @@ class DuplicationTask:
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, targets) of the ``index``-th batch."""
         sequence, mask = self._draw(self.config.batch_size, self.config.seed, index)
-        return _shifted(sequence, self.config.model.start_id), np.where(mask, sequence, -100)
+        return shift_right(sequence, self.config.model.start_id), np.where(mask, sequence, -100)
 
     def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
         """Accuracy and bits per symbol on ``limit`` fresh sequences; validation and test are different ones."""
@@ -128,7 +145,11 @@ class DuplicationTask:
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """Inputs [L] of fresh sequences."""
         sequences, _ = self._draw(n_windows, self._seed(split), 0)
-        return iter(_shifted(sequences, self.config.model.start_id))
+        return iter(shift_right(sequences, self.config.model.start_id))
+
+    def yardsticks(self, split: str, limit: int) -> dict[str, dict[str, Any]]:
+        """None: the sequences cannot be compressed."""
+        return {}
 
     def card(self) -> dict[str, Any]:
         """What the sequences are made from."""
@@ -150,9 +171,7 @@ def make_task(config: TrainConfig, cache_dir: Path, prepared: Path | None = None
     """The task of ``config``; ``prepared`` is the folder of an already prepared corpus (what a resumed run recorded)."""
     if config.task == "duplication":
         return DuplicationTask(config)
+    if config.task == "images":
+        return ImageTask(config, load_task_images(config, cache_dir, prepared))
     corpus = open_corpus(prepared) if prepared is not None else load_corpus(config.data, cache_dir)
     return TextTask(config, corpus)
-
-
-def _shifted(tokens: np.ndarray, start_id: int) -> np.ndarray:
-    return np.concatenate([np.full_like(tokens[:, :1], start_id), tokens[:, :-1]], axis=1)

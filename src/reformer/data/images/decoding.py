@@ -1,0 +1,92 @@
+"""One picture from the bytes of its file to a raster: uint8 [size, size, 3], rows, columns, then red, green, blue."""
+
+import io
+import warnings
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from reformer.data.errors import DataError, reason
+
+MAX_FILE_BYTES = 1 << 28
+# Pillow's other readers are rarer and weaker, and one of them runs Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+HOW = (
+    "turned upright by EXIF, 16-bit grey to its high byte, transparency over white, RGB; "
+    "the middle square of the short side, reduced by area (box filter)"
+)
+_WHITE = (255, 255, 255, 255)
+
+
+class UnreadablePicture(DataError):
+    """A file that is no picture, a damaged one or one too large; the message is the reason alone."""
+
+
+def decode_picture(data: bytes, size: int) -> np.ndarray:
+    """uint8 [size, size, 3] of an encoded picture, as `HOW` says. Animations: the first frame. Deterministic.
+
+    Raises UnreadablePicture, also for one of more pixels than Pillow thinks safe; DataError where Pillow is missing.
+    """
+    Image = pillow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return _fit(_as_rgb(_upright(image)), size)
+    except (MemoryError, UnreadablePicture):
+        raise
+    # Each format has its own exceptions (OSError, SyntaxError, ValueError, struct.error, zlib.error, ...).
+    except Exception as error:
+        raise UnreadablePicture(_why(error)) from error
+
+
+def fit_raster(raster: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [size, size, 3] of a raster [height, width, 3]: unchanged if it has that size, else as `decode_picture`."""
+    if raster.shape == (size, size, 3):
+        return raster
+    return _fit(pillow().fromarray(raster), size)
+
+
+def pillow() -> ModuleType:
+    """``PIL.Image``. Raises DataError, with the command that installs it, where it is missing."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError("pictures need the Pillow package: pip install 'reformer-torch[train]'") from error
+    return Image
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+def _as_rgb(image: Any) -> Any:
+    Image = pillow()
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UnreadablePicture("grey values of 32 bits have no agreed range")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image).convert("RGB")
+
+
+def _fit(image: Any, size: int) -> np.ndarray:
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), pillow().Resampling.BOX, box=box))
+
+
+def _why(error: Exception) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        return f"not a picture ({', '.join(FORMATS)})"
+    if "DecompressionBomb" in type(error).__name__:
+        return "too many pixels"
+    return f"damaged: {reason(error)}"

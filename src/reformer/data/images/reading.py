@@ -1,0 +1,143 @@
+"""Pictures one after another from files, archives of files and npz batches; archives are read, never unpacked."""
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from reformer.data.errors import DataError, reason
+from reformer.data.images.decoding import MAX_FILE_BYTES, UnreadablePicture, decode_picture, fit_raster
+from reformer.data.images.npz import npz_rasters
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+# Other npz files in a folder are not ours to open.
+_BATCH = re.compile(r"(train|val)_data(_batch_\d+)?\.npz")
+# (name, read): read(size) gives uint8 [size, size, 3] and must be called before the next one is taken.
+Picture = tuple[str, Callable[[int], np.ndarray]]
+
+
+def pictures(files: Iterable[tuple[str, Path]]) -> Iterator[Picture]:
+    """Every picture in ``files`` (name, path), in order; those in archives are named ``archive/entry``.
+
+    Files and entries without a picture's suffix, and hidden ones, are passed over. Raises DataError for an archive that
+    cannot be read; a picture's ``read`` raises UnreadablePicture.
+    """
+    for name, path in files:
+        yield from (_reader(path))(name, path)
+
+
+def names(files: Iterable[tuple[str, Path]]) -> Iterator[str]:
+    """The names of `pictures`, without decompressing; an npz batch is named once, with all its pictures."""
+    for name, path in files:
+        reader = _reader(path)
+        if reader is _from_npz:
+            yield f"{name}/0"
+        else:
+            yield from (found for found, _ in reader(name, path))
+
+
+def holds_pictures(path: Path) -> bool:
+    """Whether a file is one that `pictures` would look into, by its name."""
+    return _reader(path) is not _from_other
+
+
+def _reader(path: Path) -> Callable[[str, Path], Iterator[Picture]]:
+    name = path.name.lower()
+    if name.endswith(SUFFIXES):
+        return _from_file
+    if name.endswith(".zip"):
+        return _from_zip
+    if name.endswith(_TAR):
+        return _from_tar
+    return _from_npz if _BATCH.fullmatch(name) else _from_other
+
+
+def _from_other(name: str, path: Path) -> Iterator[Picture]:
+    return iter(())
+
+
+def _from_file(name: str, path: Path) -> Iterator[Picture]:
+    def read(size: int) -> np.ndarray:
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise UnreadablePicture(reason(error)) from error
+        return _decode(data, size)
+
+    yield name, read
+
+
+def _from_npz(name: str, path: Path) -> Iterator[Picture]:
+    for index, raster in enumerate(npz_rasters(path)):
+        yield f"{name}/{index}", partial(fit_raster, raster)
+
+
+def _from_zip(name: str, path: Path) -> Iterator[Picture]:
+    def read(info: zipfile.ZipInfo, size: int) -> np.ndarray:
+        try:
+            with archive.open(info) as file:
+                # The size an entry claims may be a lie.
+                data = file.read(MAX_FILE_BYTES + 1)
+        except MemoryError:
+            raise
+        # Each method of compression has its own exceptions; encrypted entries are a RuntimeError.
+        except Exception as error:
+            raise UnreadablePicture(f"damaged: {reason(error)}") from error
+        return _decode(data, size)
+
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read {path} as a zip archive ({reason(error)}); fetch it again") from error
+    with archive:
+        for info in archive.infolist():
+            if not info.is_dir() and _is_picture_entry(info.filename):
+                yield f"{name}/{info.filename}", partial(read, info)
+
+
+def _from_tar(name: str, path: Path) -> Iterator[Picture]:
+    def read(member: tarfile.TarInfo, size: int) -> np.ndarray:
+        if member.size > MAX_FILE_BYTES:
+            raise UnreadablePicture(_TOO_LARGE)
+        file = archive.extractfile(member)
+        assert file is not None  # only regular files come here
+        try:
+            data = file.read()
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise UnreadablePicture(f"damaged: {reason(error)}") from error
+        return _decode(data, size)
+
+    try:
+        with tarfile.open(path) as archive:
+            while (member := archive.next()) is not None:
+                if member.isreg() and _is_picture_entry(member.name):
+                    yield f"{name}/{member.name}", partial(read, member)
+                # A million headers would stay in memory.
+                archive.members = []  # type: ignore[attr-defined]
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"cannot read {path} as a tar archive ({reason(error)}); fetch it again") from error
+
+
+_TOO_LARGE = f"a file of more than {MAX_FILE_BYTES >> 20} MiB"
+
+
+def _decode(data: bytes, size: int) -> np.ndarray:
+    if len(data) > MAX_FILE_BYTES:
+        raise UnreadablePicture(_TOO_LARGE)
+    return decode_picture(data, size)
+
+
+def _is_picture_entry(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
+    return name.lower().endswith(SUFFIXES) and not hidden and parts[0] != "__MACOSX"

@@ -1,7 +1,7 @@
 """Time of transformers' Reformer before and after ``reformer.hf.accelerate``, taking turns in one process.
 
-    python benchmarks/accelerate.py                              # L 4,096 and 16,384, forward and backward, 2 threads
-    python benchmarks/accelerate.py --lengths 4096 --repeats 1
+    python benchmarks/hf_accelerate.py                              # L 4,096 and 16,384, forward and backward, 2 threads
+    python benchmarks/hf_accelerate.py --lengths 4096 --repeats 1
 
 One LSH and one local layer of the released enwik8 checkpoint's kind (8 heads of 64, chunks of 64, 4 rounds), random
 weights, float32, no dropout. Prints the median and the range of the seconds of each. Run it on a quiet machine.

@@ -5,12 +5,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 from reformer_pytorch import LSHSelfAttention as TheirLayer
+from tests.layers.helpers import refuses
 
 from reformer.compat import LSHSelfAttention
 from reformer.compat import lsh_self_attention as compat
 from reformer.ops import lsh_attention
-
-from .helpers import refuses
 
 DIM = 24
 

@@ -1,6 +1,6 @@
 """Train a small model of pictures, give it the top halves of new ones, and let it complete the bottoms.
 
-    python examples/complete_image.py                        # drawn discs and bars: about two minutes on a laptop
+    python examples/complete_image.py                        # drawn discs and bars: about a minute on a laptop
     python examples/complete_image.py --folder PHOTOGRAPHS   # your own pictures, made small and grey
 
 A picture is a sequence of bytes, row by row, and the two axes of its positions are those of the picture. Writes
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--folder", type=Path, help="pictures of your own")
     parser.add_argument("--out", type=Path, default=Path("completed.png"))
     parser.add_argument("--side", type=int, default=20, help="pixels")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--n-completed", type=int, default=6)
     options = parser.parse_args(arguments)

@@ -41,6 +41,8 @@ def make_tiny(folder: Path, seq_len: int) -> None:
         num_buckets=16,
         axial_pos_shape=[rows, seq_len // rows],
         axial_pos_embds_dim=[32, 32],
+        axial_norm_std=0.1,
+        initializer_range=0.1,
         max_position_embeddings=seq_len,
         is_decoder=True,
         eos_token_id=1,

@@ -49,17 +49,7 @@ def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "document",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/algorithm.md",
-        "docs/benchmarks.md",
-        "docs/conversion.md",
-        "docs/images.md",
-        "docs/inspect.md",
-        "docs/log.md",
-        "docs/transformers.md",
-    ],
+    ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))],
 )
 def test_links_and_named_files_exist(document):
     text = (ROOT / document).read_text()

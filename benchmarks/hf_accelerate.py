@@ -15,7 +15,7 @@ import time
 import torch
 import transformers
 
-from reformer.hf.accelerate import accelerate
+from reformer.hf import accelerate
 
 
 def build(length: int) -> torch.nn.Module:

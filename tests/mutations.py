@@ -54,7 +54,60 @@ IMAGES = "tests/data/images/"
 IMAGE_TASK = "tests/training/test_image_task.py"
 DECODING_STATE = "tests/models/test_decoding_state.py"
 
+COMPAT = "tests/compat/test_lsh_self_attention.py"
+ACCELERATE = "tests/hf/test_accelerate.py"
+
 MUTATIONS = (
+    # Drop-ins
+    Mutation(
+        "drop-in: padding takes places",
+        "compat/lsh_self_attention.py",
+        "    if mask is None:\n        return attend(*tensors)",
+        "    return attend(*tensors)",
+        f"{COMPAT}::test_padding_is_inert",
+    ),
+    Mutation(
+        "drop-in: rotations shared the wrong way round",
+        "compat/lsh_self_attention.py",
+        "rows = qk if self.random_rotations_per_head else",
+        "rows = qk if not self.random_rotations_per_head else",
+        f"{COMPAT}::test_all_heads_share_their_rotations_unless_each_has_its_own",
+    ),
+    Mutation(
+        "drop-in: positions hashed",
+        "compat/lsh_self_attention.py",
+        "(qk, rotated, v), mask)",
+        "(rotated, qk, v), mask)",
+        f"{COMPAT}::test_rotary_positions_are_applied_after_hashing",
+    ),
+    Mutation(
+        "drop-in: memory behind the sequence",
+        "compat/lsh_self_attention.py",
+        "everything = torch.cat([before, x], dim=1)",
+        "everything = torch.cat([x, before], dim=1)",
+        f"{COMPAT}::test_memory_and_context_are_seen_by_every_token",
+    ),
+    Mutation(
+        "accelerate: rotations not drawn again",
+        "hf/accelerate.py",
+        "            self._rotations(qk, buckets.shape[2])\n",
+        "",
+        f"{ACCELERATE}::test_gradients_under_dropout_are_right_which_theirs_are_not",
+    ),
+    Mutation(
+        "accelerate: no bucket for padding",
+        "hf/accelerate.py",
+        "            n_buckets += 1\n",
+        "",
+        f"{ACCELERATE}::test_same_rotations_same_logits",
+    ),
+    Mutation(
+        "accelerate: left padding moves local chunks",
+        "hf/accelerate.py",
+        " or not self._same(attention_mask)",
+        "",
+        f"{ACCELERATE}::test_same_rotations_same_logits",
+    ),
     # Masks
     Mutation(
         "mask: causal sees itself",

@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers.models.reformer import modeling_reformer as theirs
 
-from reformer.hf.accelerate import accelerate
+from reformer.hf import accelerate
 
 LSH, LOCAL, MIXED = ["lsh"] * 2, ["local"] * 2, ["local", "lsh", "lsh", "local"]
 NO_DROPOUT = {

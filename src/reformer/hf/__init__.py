@@ -11,6 +11,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from reformer.hf.accelerate import Accelerated, accelerate
 from reformer.hf.cache import ReformerCache
 from reformer.hf.classification import (
     ReformerTorchForQuestionAnswering,
@@ -23,6 +24,7 @@ from reformer.hf.modeling import ReformerTorchModel
 from reformer.hf.tokenization import ReformerByteTokenizer
 
 __all__ = [
+    "Accelerated",
     "ReformerByteTokenizer",
     "ReformerCache",
     "ReformerTorchConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "ReformerTorchForSequenceClassification",
     "ReformerTorchForTokenClassification",
     "ReformerTorchModel",
+    "accelerate",
 ]
 
 AutoConfig.register(ReformerTorchConfig.model_type, ReformerTorchConfig, exist_ok=True)

@@ -1,7 +1,6 @@
 """Every example runs, made tiny by its own arguments; what it says it writes is there and can be read."""
 
 import importlib.util
-import math
 from pathlib import Path
 
 import pytest
@@ -77,7 +76,7 @@ def test_classify_documents(example, tmp_path):
     pytest.importorskip("reformer.hf.classification")
     from transformers import pipeline
 
-    tiny = ["--out", "model", "--steps", "2", "--length", "128", "--n-test", "8"]
+    tiny = ["--out", "model", "--steps", "2", "--length", "128", "--n-files", "8"]
     shares = example("classify_documents")(tiny)
     assert all(0.0 <= share <= 1.0 for share in shares.values())
     found = pipeline("text-classification", model=str(tmp_path / "model"))(["import asyncio", "<xml>"])
@@ -96,7 +95,7 @@ def test_finetune_converted(example, tmp_path):
     (tmp_path / "text.txt").write_text("abcdefgh" * 400)
     main = example("finetune_converted")
     bits = main(["--data", "text.txt", "--seq-len", "128", "--steps", "8"])
-    # Random weights know nothing; eight steps suffice to see that there are eight letters.
-    assert bits["before"] == pytest.approx(math.log2(258), abs=1.0)
-    assert bits["after"] < bits["before"] - 1.0
+    # Random weights know nothing of 258 bytes; eight steps suffice to see that there are eight letters.
+    assert bits["before"] > 7.0
+    assert bits["after"] < 4.0
     assert (tmp_path / "runs" / "fine-tuned" / "model" / "model.safetensors").exists()

@@ -98,7 +98,9 @@ def test_gradients_of_source_embeddings_reach_through_both_sides():
     assert results[0]["features"][SOURCE_IDS >= 0].ne(0).any(-1).all()  # single features may be dropped
 
 
-@pytest.mark.parametrize("frozen", ["encoder", "stack", "source_embedding", "cross_attention", "stack.layers.0", "norm"])
+@pytest.mark.parametrize(
+    "frozen", ["encoder", "stack", "source_embedding", "cross_attention", "stack.layers.0", "norm"]
+)
 def test_with_frozen_parts(frozen: str):
     results = []
     for reversible in (True, False):

@@ -74,7 +74,9 @@ def test_dropout_drops_pairs_by_their_place_and_keeps_the_mean():
     assert not torch.equal(first, cross_attention(q, k, v, dropout_p=0.4, dropout_seed=8))
     # The pairs of the first queries and keys do not depend on how many more there are.
     weights = [
-        cross_attention(0 * q[:, :, :T], k[:, :, :S], torch.eye(S).double().expand(2, 3, S, S), dropout_p=0.4, dropout_seed=7)
+        cross_attention(
+            0 * q[:, :, :T], k[:, :, :S], torch.eye(S).double().expand(2, 3, S, S), dropout_p=0.4, dropout_seed=7
+        )
         for T, S in ((40, 50), (9, 11))
     ]
     assert torch.equal(weights[0][:, :, :9, :11] > 0, weights[1] > 0)

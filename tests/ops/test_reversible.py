@@ -229,7 +229,9 @@ def three_by_hand(x1, x2, layers, memory, other):
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_three_functions_a_layer_that_share_tensors(depth: int, reversible: bool, free: str):
     pairs, calls = some_layers(depth), []
-    layers = [(f, reading(nn.Parameter(exact_normal(4, 4, seed=n)), str(n), calls), h) for n, (f, h) in enumerate(pairs)]
+    layers = [
+        (f, reading(nn.Parameter(exact_normal(4, 4, seed=n)), str(n), calls), h) for n, (f, h) in enumerate(pairs)
+    ]
     memory, other = exact_normal(3, 4, seed=90), exact_normal(3, 4, seed=91)
     memory.requires_grad_(free in ("both", "memory"))
     other.requires_grad_(free in ("both", "other"))

@@ -7,7 +7,7 @@ from reformer.generation.protocol import Decoder, State
 from reformer.generation.sampling import sample_tokens
 from reformer.generation.stopping import Stopping
 from reformer.generation.text import beam_search, generate, stream
-from reformer.generation.translation import translate
+from reformer.generation.translation import translate, translate_packed
 
 __all__ = [
     "Decoder",
@@ -25,4 +25,5 @@ __all__ = [
     "search_beams_in_batch",
     "stream",
     "translate",
+    "translate_packed",
 ]

@@ -55,13 +55,14 @@ def search_beams_in_batch(
     tokens: Tensor,
     n_tokens: Sequence[int],
     *,
+    segment_ids: Tensor | None = None,
     num_beams: int,
     alpha: float = 0.0,
     stopping: Stopping,
 ) -> list[list[Hypothesis]]:
     """``search_beams`` of each of the prompts ``tokens`` [B, T], of ``n_tokens[b]`` tokens at most, decoded together.
 
-    The beams of all prompts are rows of one batch, which shrinks as prompts come to their end.
+    ``segment_ids`` [B, T]: negative is padding, which stands on the left. The beams of all prompts are rows of one batch, which shrinks as prompts come to their end.
     """
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
@@ -71,7 +72,8 @@ def search_beams_in_batch(
     going_on = [search for search in searches if search.live]
     while going_on:
         with torch.no_grad():
-            logits = decoder.decode(tokens, state, last_only=True)[:, -1]
+            logits = decoder.decode(tokens, state, segment_ids, last_only=True)[:, -1]
+        segment_ids = None
         # In double, and on the CPU: so that sums over a text round alike wherever it is decoded.
         log_p = torch.log_softmax(logits.double(), dim=-1).cpu()
         rows: list[int] = []

@@ -1,4 +1,4 @@
-"""Translations of an encoder-decoder by beam search, over cached decoding.
+"""Translations by beam search, over cached decoding: of an encoder-decoder, or of a language model.
 
 B sentences, S source length.
 """
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from reformer.generation.beam_search import Hypothesis, search_beams_in_batch
 from reformer.generation.stopping import Stopping
-from reformer.models import ReformerEncoderDecoder
+from reformer.generation.text import start_rows
+from reformer.models import ReformerEncoderDecoder, ReformerLM
 
 
 def translate(
@@ -29,8 +30,7 @@ def translate(
     the model's longest input (Vaswani et al. 2017, section 6.1: beam 4, alpha 0.6, 50 more). ``num_beams=1`` is greedy.
     A row's result is the same, to rounding, whatever the others. Raises ValueError for no or an empty source.
     """
-    if not sources or min(map(len, sources)) < 1:
-        raise ValueError("every source must have at least one token, its end token if nothing else")
+    _check(sources)
     longest = model.config.longest_input
     limits = [len(source) + extra_tokens for source in sources]
     if longest is not None:
@@ -42,6 +42,41 @@ def translate(
     return search_beams_in_batch(
         model, state, start, limits, num_beams=num_beams, alpha=alpha, stopping=stopping_at(end_id)
     )
+
+
+def translate_packed(
+    model: ReformerLM,
+    sources: Sequence[Sequence[int]],
+    *,
+    end_id: int,
+    num_beams: int = 4,
+    alpha: float = 0.6,
+    extra_tokens: int = 50,
+    seed: int = 0,
+) -> list[list[Hypothesis]]:
+    """``translate`` by a causal language model that was trained on sources followed by their targets."""
+    _check(sources)
+    longest = model.config.longest_input
+    limits = [len(source) + extra_tokens for source in sources]
+    if longest is not None:
+        # The prompts are padded to the longest of them, and the start token is one more.
+        limits = [min(limit, longest - max(map(len, sources)) - 1) for limit in limits]
+    tokens, segment_ids, state = start_rows(model, sources, max(limits), seed, None)
+    return search_beams_in_batch(
+        model,
+        state,
+        tokens,
+        limits,
+        segment_ids=segment_ids,
+        num_beams=num_beams,
+        alpha=alpha,
+        stopping=stopping_at(end_id),
+    )
+
+
+def _check(sources: Sequence[Sequence[int]]) -> None:
+    if not sources or min(map(len, sources)) < 1:
+        raise ValueError("every source must have at least one token, its end token if nothing else")
 
 
 def pad(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:

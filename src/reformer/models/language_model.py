@@ -34,6 +34,7 @@ class ReformerLM(ReformerTrunk):
         position_ids: Tensor | None = None,
         seed: int | Tensor | None = None,
         reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """Logits [B, L, V], or with ``targets`` [B, L] the loss in nats (-100: not counted), logits never whole.
 
@@ -44,6 +45,7 @@ class ReformerLM(ReformerTrunk):
             position_ids: [B, L]; default: the place of a token in its segment, so padding on either side is inert.
             seed: of rotations and dropout. None: torch's global generator in training, a fixed one in evaluation.
             reduction: of the loss: "mean", "sum", or "none" for [B, L].
+            label_smoothing: of the loss, as in torch.nn.functional.cross_entropy.
 
         Raises ValueError for a length beyond the positions or shapes that do not fit.
         """
@@ -57,6 +59,7 @@ class ReformerLM(ReformerTrunk):
             targets,
             chunk_len=self.config.loss_chunk_len,
             reduction=reduction,
+            label_smoothing=label_smoothing,
         )
 
     def logits(self, hidden: Tensor) -> Tensor:

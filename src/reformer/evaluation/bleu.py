@@ -13,8 +13,10 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> list[dict[str,
         raise ValueError(
             f"expected as many hypotheses as references, at least one, got {len(hypotheses)} and {len(references)}"
         )
-    from sacrebleu.metrics import BLEU
-
+    try:
+        from sacrebleu.metrics import BLEU
+    except ImportError as error:
+        raise ValueError("BLEU needs the sacrebleu package: pip install 'reformer-torch[translation]'") from error
     rows = []
     for name, lowercase in (("BLEU cased", False), ("BLEU uncased", True)):
         metric = BLEU(lowercase=lowercase)

@@ -17,7 +17,7 @@ from reformer.ops.checks import (
     require_shape,
 )
 from reformer.ops.counter_rng import as_seed
-from reformer.ops.dense import softmax_average
+from reformer.ops.dense import masked_attention, softmax_average
 
 
 def cross_attention(
@@ -39,7 +39,7 @@ def cross_attention(
         scale: default D^-0.5.
         dropout_p: probability of dropping a pair, a pure function of (``dropout_seed``, b, h, i, j).
         impl: "sdpa" (torch's scaled_dot_product_attention; no dropout), "reference" (the definition, which holds [T, S]
-            weights), or "auto": "sdpa" where there is no dropout.
+            weights), or "auto": "sdpa", except with dropout, which needs the weights.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or options that do not fit; ``impl="sdpa"`` with dropout.
@@ -50,19 +50,17 @@ def cross_attention(
     if impl == "sdpa" and dropout_p > 0.0:
         raise ValueError("impl='sdpa' draws hidden random numbers for dropout; use impl='auto' or impl='reference'")
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
     seen = None if key_segment_ids is None else (key_segment_ids >= 0)[:, None, None]
-    if impl == "reference" or dropout_p > 0.0:
+    if impl == "reference":
         logits = scale * (q @ k.transpose(-1, -2))
         if seen is not None:
             logits = logits.masked_fill(~seen, float("-inf"))
-        seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
         return softmax_average(logits, v, dropout_p, seed)[0]
-    if seen is None:
+    if seen is None and dropout_p == 0.0:
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
-    # A softmax over nothing is not a number, and so is its gradient: such rows see everything, and are 0 afterwards.
-    something = seen.any(-1, keepdim=True)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen | ~something, scale=scale)
-    return torch.where(something, out, 0.0)
+    visible = torch.ones(1, 1, 1, k.shape[2], dtype=torch.bool, device=q.device) if seen is None else seen
+    return masked_attention(q, k, v, visible, scale, dropout_p, seed)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, key_segment_ids: Tensor | None) -> None:

@@ -12,6 +12,7 @@ from reformer.data.corpus import SPLITS, sha256_of, split_path
 from reformer.data.errors import DataError
 from reformer.data.files import file_key
 from reformer.data.pairs.corpus import PairCorpus, ids_path, open_pairs, read_pairs
+from reformer.data.pairs.numbers import RULE, number_pairs
 from reformer.data.pairs.reading import FOLDER_RULE, HASH_RULE, Pair, PairFiles, find_pairs, split_of
 from reformer.data.pairs.vocabulary import Vocabulary
 from reformer.data.preparing import SplitWriter, prepare
@@ -23,31 +24,62 @@ _LINES_AT_ONCE = 10_000
 def load_pairs(source: str, cache_dir: Path, *, source_lang: str, target_lang: str, vocab_size: int) -> PairCorpus:
     """The pairs that ``source`` names, prepared below ``cache_dir`` the first time and re-used while it is unchanged.
 
-    ``source`` is a file of two columns with a tab between them, which is split by sentence (``HASH_RULE``), or a folder
-    with files of each split (``find_pairs``). The vocabulary, which both languages share, has at most ``vocab_size`` tokens
+    ``source`` is a file of two columns with a tab between them, which is split by sentence (``HASH_RULE``); a folder with
+    files of each split (``find_pairs``); the name of such a file or folder below ``cache_dir/pairs``; or "numbers", which
+    need no data. The vocabulary, which both languages share, has at most ``vocab_size`` tokens
     and is learnt from the training pairs. Pairs with an empty side are left out, and counted in the card.
     Raises DataError, one line, for whatever cannot be read, split or written.
     """
-    path = Path(source).expanduser()
+    path = _find(source, Path(cache_dir))
+    if path is None:
+        return _prepare_numbers(cache_dir, vocab_size)
     if (path / "card.json").is_file():
         return open_pairs(path)
-    if path.is_file():
-        files = {"train": [PairFiles(path.name, (path,))]}
-        writer = _write_by_hash
-    elif path.is_dir():
+    by_name = path.is_dir()
+    if by_name:
         files = find_pairs(path, source_lang, target_lang)
-        writer = _write_by_name
     else:
-        raise DataError(f"no file or folder {source}: expected a file of two columns, or a folder with train.{source_lang} ..")
+        files = {"train": [PairFiles(path.name, (path,))]}
 
     def fill(working: Path) -> dict[str, Any]:
-        splits = writer(working, files)
+        splits = (_write_by_name if by_name else _write_by_hash)(working, files)
         vocabulary = _write_vocabulary(working, vocab_size)
-        card = {"rule": FOLDER_RULE if path.is_dir() else HASH_RULE, "splits": splits, "vocabulary": vocabulary}
+        card = {"rule": FOLDER_RULE if by_name else HASH_RULE, "splits": splits, "vocabulary": vocabulary}
         return {**card, "languages": [source_lang, target_lang], "bytes": sum(entry["bytes"] for entry in splits.values())}
 
     key = _key(files, (source_lang, target_lang, str(vocab_size)))
     return PairCorpus(prepare(cache_dir, f"{path.name}-pairs", key, source, fill))
+
+
+def _find(source: str, cache_dir: Path) -> Path | None:
+    """The file or folder that ``source`` names; None for "numbers", which are made."""
+    if source == "numbers":
+        return None
+    path = Path(source).expanduser()
+    kept = cache_dir / "pairs" / source
+    for found in (path, kept):
+        if found.exists():
+            return found
+    raise DataError(
+        f"no file or folder {source}, and no {kept}: expected numbers, a file of two columns, or a folder with files of each "
+        "split (docs/translation.md)"
+    )
+
+
+def _prepare_numbers(cache_dir: Path, vocab_size: int) -> PairCorpus:
+    def fill(working: Path) -> dict[str, Any]:
+        splits = {}
+        for split, pairs in number_pairs().items():
+            with _PairWriter(working, split) as writer:
+                writer.begin("numbers")
+                for pair in pairs:
+                    writer.write(pair)
+            splits[split] = writer.entry
+        vocabulary = _write_vocabulary(working, vocab_size)
+        total = sum(entry["bytes"] for entry in splits.values())
+        return {"rule": RULE, "splits": splits, "vocabulary": vocabulary, "languages": ["en", "de"], "bytes": total}
+
+    return PairCorpus(prepare(cache_dir, "numbers-pairs", f"{_FORMAT}-{vocab_size}", "numbers", fill))
 
 
 def _key(files: dict[str, list[PairFiles]], options: Iterable[str]) -> str:

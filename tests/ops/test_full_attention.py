@@ -183,7 +183,11 @@ Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)
 @pytest.mark.parametrize(
     ("changes", "error", "facts"),
     [
-        ({"impl": "flash"}, ValueError, ("impl must be one of 'auto', 'sdpa', 'dense', 'eager', 'reference', got 'flash'",)),
+        (
+            {"impl": "flash"},
+            ValueError,
+            ("impl must be one of 'auto', 'sdpa', 'dense', 'eager', 'reference', got 'flash'",),
+        ),
         ({"return_lse": True, "impl": "sdpa"}, ValueError, ("impl='sdpa' cannot serve", "no lse", "impl='eager'")),
         ({"segment_ids": torch.zeros(2, 8).long(), "impl": "sdpa"}, ValueError, ("cannot serve", "segments")),
         ({"dropout_p": 0.1, "dropout_seed": 1, "impl": "sdpa"}, ValueError, ("cannot serve", "dropout")),

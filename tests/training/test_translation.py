@@ -185,9 +185,7 @@ def test_only_the_first_training_pairs(tmp_path):
         source, ids, *_ = task.batch(index)
         seen |= {task.pairs.vocabulary.decode(s[i >= 0].tolist()) for s, i in zip(source, ids)}
     assert seen == allowed
-    assert task.bytes_per_token == pytest.approx(
-        sum(len(t) for _, t in some_pairs(7)) / task.target.lengths[:7].sum()
-    )
+    assert task.bytes_per_token == pytest.approx(sum(len(t) for _, t in some_pairs(7)) / task.target.lengths[:7].sum())
 
 
 @pytest.mark.parametrize("make", [tiny, packed])

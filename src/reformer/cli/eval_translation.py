@@ -56,9 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def evaluate_translations(
-    directory: Path, options: TranslationEvalOptions, command: list[str]
-) -> list[dict[str, Any]]:
+def evaluate_translations(directory: Path, options: TranslationEvalOptions, command: list[str]) -> list[dict[str, Any]]:
     """Rows of every split, set and number of beams; printed and kept."""
     from reformer.training.averaging import average_checkpoints
     from reformer.training.results import TABLE_FILE, add_results

@@ -50,7 +50,9 @@ def cases(scale: str, seed: int) -> list[Case]:
 
 
 def _smoke(config: TranslationConfig) -> TranslationConfig:
-    model: Any = replace(config.model, vocab_size=300, d_model=16, d_ff=16, n_heads=2, attention=config.model.attention[:2])
+    model: Any = replace(
+        config.model, vocab_size=300, d_model=16, d_ff=16, n_heads=2, attention=config.model.attention[:2]
+    )
     return replace(config, data="numbers", batch_tokens=256, steps=3, eval_every=3, eval_bytes=200, model=model)
 
 

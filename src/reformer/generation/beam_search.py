@@ -62,7 +62,8 @@ def search_beams_in_batch(
 ) -> list[list[Hypothesis]]:
     """``search_beams`` of each of the prompts ``tokens`` [B, T], of ``n_tokens[b]`` tokens at most, decoded together.
 
-    ``segment_ids`` [B, T]: negative is padding, which stands on the left. The beams of all prompts are rows of one batch, which shrinks as prompts come to their end.
+    ``segment_ids`` [B, T]: negative is padding, which stands on the left. The beams of all prompts are rows of one batch,
+    which shrinks as prompts come to their end.
     """
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")

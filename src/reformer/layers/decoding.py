@@ -119,9 +119,7 @@ def decode_stack(
     return x1, x2
 
 
-def _read(
-    branch: ResidualBranch, x: Tensor, keys: Tensor, values: Tensor, memory_segment_ids: Tensor | None
-) -> Tensor:
+def _read(branch: ResidualBranch, x: Tensor, keys: Tensor, values: Tensor, memory_segment_ids: Tensor | None) -> Tensor:
     # Without dropout nothing is drawn: any seed will do.
     seed = as_seed(0)
     return _cross_attention(branch).attend(branch.norm(x), keys, values, memory_segment_ids, seed, False)

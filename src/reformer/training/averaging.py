@@ -30,4 +30,3 @@ def average_checkpoints(root: Path, n: int) -> tuple[dict[str, Tensor], list[int
         sums = {name: total + older.tensors["model"][name].double() for name, total in sums.items()}
         steps.append(older.step)
     return model | {name: (total / n).to(model[name].dtype) for name, total in sums.items()}, sorted(steps)
-

@@ -105,9 +105,7 @@ def load_trained(
     return run, model, step
 
 
-def load_model(
-    directory: Path, which: str = "latest", notice: Callable[[str], None] = print
-) -> tuple[Run, Model, int]:
+def load_model(directory: Path, which: str = "latest", notice: Callable[[str], None] = print) -> tuple[Run, Model, int]:
     """(run, model in evaluation mode, step) of the "latest" or "best" checkpoint; damaged ones are told of and passed over.
 
     Raises RunError if there is no usable checkpoint.

@@ -47,7 +47,8 @@ def bleu_rows(
         hypotheses, score = translations(task, model, split, range(one.first, last), options, progress)
         references = [target for _, target in text[one.first : last]]
         which = "all" if last == one.last else f"the first {last - one.first:,}"
-        protocol = f"{which} of the {one.last - one.first:,} pairs of {one.name}, at most {options.extra_tokens} tokens more than the source"
+        of = f"{which} of the {one.last - one.first:,} pairs of {one.name}"
+        protocol = f"{of}, at most {options.extra_tokens} tokens more than the source"
         common = {"split": f"{split}/{one.name}", "n_pairs": last - one.first, "protocol": protocol}
         for row in bleu(hypotheses, references):
             yield {**common, "attention": str(options), **row, "score": score}

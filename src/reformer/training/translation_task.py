@@ -69,7 +69,9 @@ class TranslationTask:
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """Refused: what is inspected window by window is a language model of bytes."""
-        raise ValueError(f"a run of task {self.config.task!r} has no windows of bytes to inspect; give one that was trained on text")
+        raise ValueError(
+            f"a run of task {self.config.task!r} has no windows of bytes to inspect; give one that was trained on text"
+        )
 
     def yardsticks(self, split: str, limit: int) -> dict[str, dict[str, Any]]:
         """None: a compressor cannot read the source."""
@@ -100,9 +102,7 @@ class TranslationTask:
         inputs = shift_right(np.where(target < 0, 0, target), self.config.model.start_id)
         return padded(sources, 0), _segments(sources), inputs, _segments(targets), target
 
-    def _loss(
-        self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float
-    ) -> Tensor:
+    def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
         source, source_segment_ids, inputs, segment_ids, targets = batch
         return model(
             source,
@@ -138,12 +138,12 @@ class PackedTranslationTask(TranslationTask):
     def _arrays(self, sources: list[np.ndarray], targets: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         rows = [np.concatenate(pair) for pair in zip(sources, targets)]
         tokens = padded(rows, 0)
-        wanted = padded([np.concatenate([np.full_like(s, _NOT_COUNTED), t]) for s, t in zip(sources, targets)], _NOT_COUNTED)
+        wanted = padded(
+            [np.concatenate([np.full_like(s, _NOT_COUNTED), t]) for s, t in zip(sources, targets)], _NOT_COUNTED
+        )
         return shift_right(tokens, self.config.model.start_id), _segments(rows), wanted
 
-    def _loss(
-        self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float
-    ) -> Tensor:
+    def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
         inputs, segment_ids, targets = batch
         return model(
             inputs,

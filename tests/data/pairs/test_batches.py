@@ -26,7 +26,7 @@ def test_every_pair_that_is_not_too_long_comes_once_an_epoch():
     for epoch in range(2):
         steps = range(epoch * batches.per_epoch, (epoch + 1) * batches.per_epoch)
         epochs.append([batches[step].tolist() for step in steps])
-        assert sorted(sum(epochs[-1], [])) == allowed.tolist()
+        assert sorted(row for batch in epochs[-1] for row in batch) == allowed.tolist()
     assert epochs[0] != epochs[1]
     assert {frozenset(batch) for batch in epochs[0]} != {frozenset(batch) for batch in epochs[1]}
 

@@ -23,7 +23,9 @@ class BucketedBatches:
         self, source_lengths: np.ndarray, target_lengths: np.ndarray, *, batch_tokens: int, max_len: int, seed: int
     ) -> None:
         if batch_tokens < max_len:
-            raise DataError(f"batch_tokens is {batch_tokens}: expected at least {max_len}, the longest sentence allowed")
+            raise DataError(
+                f"batch_tokens is {batch_tokens}: expected at least {max_len}, the longest sentence allowed"
+            )
         self.seed = seed
         longer = np.maximum(source_lengths, target_lengths)
         self.n_left_out = int((longer > max_len).sum())

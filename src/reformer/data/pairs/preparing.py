@@ -45,7 +45,11 @@ def load_pairs(source: str, cache_dir: Path, *, source_lang: str, target_lang: s
         splits = (_write_by_name if by_name else _write_by_hash)(working, files)
         vocabulary = _write_vocabulary(working, vocab_size)
         card = {"rule": FOLDER_RULE if by_name else HASH_RULE, "splits": splits, "vocabulary": vocabulary}
-        return {**card, "languages": [source_lang, target_lang], "bytes": sum(entry["bytes"] for entry in splits.values())}
+        return {
+            **card,
+            "languages": [source_lang, target_lang],
+            "bytes": sum(entry["bytes"] for entry in splits.values()),
+        }
 
     key = _key(files, (source_lang, target_lang, str(vocab_size)))
     return PairCorpus(prepare(cache_dir, f"{path.name}-pairs", key, source, fill))

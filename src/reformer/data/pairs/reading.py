@@ -108,7 +108,9 @@ def _parallel(source: Path, target: Path) -> Iterator[Pair]:
         yield a.replace("\t", " ").strip(), b.replace("\t", " ").strip()
     if a is not b:
         longer = source if b is None else target
-        raise DataError(f"{source} and {target} are not parallel: only {longer} has a line {number + 1}; give equal lengths")
+        raise DataError(
+            f"{source} and {target} are not parallel: only {longer} has a line {number + 1}; give equal lengths"
+        )
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -127,4 +129,6 @@ def _decoded(line: bytes, path: Path, number: int) -> str:
     try:
         return line.decode().removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: line {number} is not UTF-8 ({error.reason}); convert it, for example by iconv") from error
+        raise DataError(
+            f"{path}: line {number} is not UTF-8 ({error.reason}); convert it, for example by iconv"
+        ) from error

@@ -10,6 +10,7 @@ import pytest
 from reformer.data import DataError
 from reformer.data.pairs import END_ID, PairCorpus, load_pairs, open_pairs
 from reformer.data.pairs import preparing as preparing_module
+from reformer.data.pairs.numbers import english, german
 
 from .files import SPLIT_SIZES, some_pairs, write_folder
 
@@ -140,3 +141,22 @@ def test_other_errors(tmp_path):
     (corpus.directory / "card.json").write_text(json.dumps(card))
     with pytest.raises(DataError, match="corpus of bytes"):
         open_pairs(corpus.directory)
+
+
+def test_numbers_need_no_data(tmp_path):
+    corpus = load_pairs("numbers", tmp_path, source_lang="en", target_lang="de", vocab_size=300)
+    texts = {split: corpus.text(split) for split in SPLIT_SIZES}
+    every = [source for text in texts.values() for source, _ in text]
+    assert len(set(every)) == len(every) == 4400
+    assert (english(321), german(321)) == ("three hundred twenty-one", "dreihundert einundzwanzig")
+    assert (english(40_000), german(40_000)) == ("forty thousand", "vierzig tausend")
+    assert (english(1_017), german(12_000)) == ("one thousand seventeen", "zwölf tausend")
+    assert len({english(n) for n in range(100_000)}) == len({german(n) for n in range(100_000)}) == 100_000
+
+
+def test_a_name_is_looked_for_among_the_kept_pairs(tmp_path):
+    write_folder(tmp_path / "cache" / "pairs" / "mine")
+    corpus = load(Path("mine"), tmp_path / "cache")
+    assert len(corpus.text("train")) == SPLIT_SIZES["train"]
+    with pytest.raises(DataError, match="no file or folder other"):
+        load(Path("other"), tmp_path / "cache")

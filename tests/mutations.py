@@ -53,6 +53,8 @@ DECODED_MODEL = "tests/models/test_decoding.py"
 IMAGES = "tests/data/images/"
 IMAGE_TASK = "tests/training/test_image_task.py"
 DECODING_STATE = "tests/models/test_decoding_state.py"
+ENCODER_DECODER = "tests/models/test_encoder_decoder.py"
+TRANSLATION = "tests/training/test_translation.py"
 
 COMPAT = "tests/compat/test_lsh_self_attention.py"
 ACCELERATE = "tests/hf/test_accelerate.py"
@@ -1385,6 +1387,91 @@ MUTATIONS = (
         "np.concatenate([given, found], axis=1)",
         "np.concatenate([found, given], axis=1)",
         "tests/generation/test_pictures.py",
+    ),
+    # Encoder-decoder and translation
+    Mutation(
+        "encoder-decoder: the memory's gradient of one layer only",
+        "ops/reversible.py",
+        "d_shared = [_sum(a, b) for a, b in zip(d_shared, d_arguments[n_own:])]",
+        "d_shared = list(d_arguments[n_own:])",
+        "tests/ops/test_reversible.py tests/models/test_encoder_decoder.py",
+    ),
+    Mutation(
+        "encoder-decoder: source padding is seen",
+        "layers/reversible.py",
+        "self._branch(layer.cross_attention, cross_seed, memory_segment_ids, None, True)",
+        "self._branch(layer.cross_attention, cross_seed, None, None, True)",
+        ENCODER_DECODER,
+    ),
+    Mutation(
+        "encoder-decoder: the streams do not swap after a layer of three",
+        "layers/reversible.py",
+        "            branches.append(self._branch(layer.feed_forward, feed_forward_seed, segment_ids, position_ids))",
+        "            branches.insert(1, self._branch(layer.feed_forward, feed_forward_seed, segment_ids, position_ids))",
+        ENCODER_DECODER,
+    ),
+    Mutation(
+        "encoder-decoder: rows of a beam keep another row's source",
+        "models/encoder_decoder.py",
+        "self.memory = self.memory.rows(rows.long().to(self.decoder.counts.device))",
+        "self.memory = self.memory.rows(rows.long().sort().values.to(self.decoder.counts.device))",
+        "tests/models/test_encoder_decoder_decoding.py",
+    ),
+    Mutation(
+        "cross-attention: a row of padding is averaged",
+        "ops/dense.py",
+        "    return torch.where(something, out, 0.0)",
+        "    return out",
+        "tests/ops/test_cross_attention.py",
+    ),
+    Mutation(
+        "full attention, dense: a lone token sees nobody",
+        "ops/full_attention.py",
+        "visible = others | (visible & itself & ~others.any(-1, keepdim=True))",
+        "visible = others",
+        FULL,
+    ),
+    Mutation(
+        "beam search: parents are rows of their own prompt",
+        "generation/beam_search.py",
+        "rows += [first + parent for parent in parents]",
+        "rows += parents",
+        "tests/generation/test_translation.py",
+    ),
+    Mutation(
+        "pairs: an epoch is like the one before",
+        "data/pairs/batches.py",
+        "members[shuffled(len(members), seed=self.seed, epoch=epoch)]",
+        "members[shuffled(len(members), seed=self.seed, epoch=0)]",
+        "tests/data/pairs/test_batches.py",
+    ),
+    Mutation(
+        "pairs: the vocabulary learns from one side",
+        "data/pairs/preparing.py",
+        "itertools.chain.from_iterable(train)",
+        "(pair[0] for pair in train)",
+        "tests/data/pairs/test_preparing.py",
+    ),
+    Mutation(
+        "translation: labels are not smoothed",
+        "training/translation_task.py",
+        'return self._loss(model, batch, seed, "mean", self.config.label_smoothing)',
+        'return self._loss(model, batch, seed, "mean", 0.0)',
+        TRANSLATION,
+    ),
+    Mutation(
+        "packed translation: the source is predicted too",
+        "training/translation_task.py",
+        "np.concatenate([np.full_like(s, _NOT_COUNTED), t])",
+        "np.concatenate([s, t])",
+        TRANSLATION,
+    ),
+    Mutation(
+        "averaging: the newest checkpoint counts twice",
+        "training/averaging.py",
+        "for path in reversed(paths[-n:-1]):",
+        "for path in reversed(paths[-n + 1 :]):",
+        "tests/training/test_averaging.py",
     ),
 )
 

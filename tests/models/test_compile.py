@@ -2,6 +2,8 @@
 
 import torch
 
+from reformer.models import EncoderDecoderConfig, ReformerEncoderDecoder
+
 from .factory import assert_same, loss_and_gradients, some_tokens, tiny
 
 
@@ -15,6 +17,35 @@ def test_a_compiled_model_equals_the_eager_one():
 
     def compute(m):
         return m(tokens, targets=tokens, segment_ids=segments, seed=torch.tensor(4))
+
+    expected = loss_and_gradients(model, compute)
+    model.zero_grad()
+    loss = compute(compiled)
+    loss.backward()
+    found = {"loss": loss.detach()} | {name: p.grad for name, p in model.named_parameters()}
+    assert_same(found, expected)
+
+
+def test_a_compiled_encoder_decoder_equals_the_eager_one():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    config = EncoderDecoderConfig(
+        vocab_size=9,
+        d_model=8,
+        d_ff=8,
+        n_heads=2,
+        positions="sinusoidal",
+        attention_dropout=0.2,
+        attention=("full",),
+        encoder_attention=("full",),
+    )
+    model = ReformerEncoderDecoder(config).double()
+    source, target = some_tokens(2, 7) % 9, some_tokens(2, 11, 1) % 9
+    segments = torch.tensor([[0] * 7, [0] * 4 + [-1] * 3])
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+
+    def compute(m):
+        return m(source, target, targets=target, source_segment_ids=segments, seed=torch.tensor(4))
 
     expected = loss_and_gradients(model, compute)
     model.zero_grad()

@@ -73,6 +73,28 @@ def test_tiles_equal_the_definition(shared: bool, layout: str, impl: str):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_dense_equals_the_definition(shared: bool, layout: str, dtype: torch.dtype):
+    for causal, length in itertools.product((True, False), (1, 2, 63)):
+        q, k, v = vectors(length, shared=shared)
+        options = {"causal": causal, "segment_ids": segment_layout(layout, 2, length), "scale": 0.7}
+        compare("dense", q, k, v, dtype, lse=False, **options)
+        if dtype == torch.float64:
+            compare("dense", q, k, v, dtype, lse=False, **options, dropout_p=0.25, dropout_seed=6)
+
+
+def test_auto_is_dense_up_to_a_length():
+    q, k, v = (x.float() for x in vectors(257, shared=False))
+    ids = torch.zeros(2, 257, dtype=torch.int64)
+    ids[:, 200:] = -1
+    for length, impl in ((256, "dense"), (257, "eager")):
+        part = [x[:, :, :length] for x in (q, k, v)]
+        found, expected = (full_attention(*part, segment_ids=ids[:, :length], impl=i) for i in ("auto", impl))
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("D", "E"), [(4, 4), (4, 7), (7, 4)])
 @pytest.mark.parametrize(("shared", "causal"), [(True, True), (False, True), (False, False)])
 def test_sdpa_equals_the_definition(shared: bool, causal: bool, D: int, E: int, dtype: torch.dtype):
@@ -98,7 +120,8 @@ def test_auto_takes_sdpa_where_it_applies(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or sdpa(*a, **k)
     )
-    q, k, v = vectors(9, shared=False)
+    # Longer than what "dense" is for.
+    q, k, v = (x[..., :2] for x in vectors(260, shared=False))
     full_attention(q, k, v)
     full_attention(q, None, v)
     full_attention(q, k, v, causal=False)
@@ -106,7 +129,7 @@ def test_auto_takes_sdpa_where_it_applies(monkeypatch: pytest.MonkeyPatch):
     full_attention(q, None, v, causal=False)
     full_attention(q, k, v, dropout_p=0.1, dropout_seed=1)
     full_attention(q, k, v, return_lse=True)
-    full_attention(q, k, v, segment_ids=torch.zeros(2, 9).long())
+    full_attention(q, k, v, segment_ids=torch.zeros(2, 260).long())
     full_attention(q, k, v, impl="eager")
     assert len(calls) == 3
 
@@ -160,7 +183,11 @@ Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)
 @pytest.mark.parametrize(
     ("changes", "error", "facts"),
     [
-        ({"impl": "flash"}, ValueError, ("impl must be one of 'auto', 'sdpa', 'eager', 'reference', got 'flash'",)),
+        (
+            {"impl": "flash"},
+            ValueError,
+            ("impl must be one of 'auto', 'sdpa', 'dense', 'eager', 'reference', got 'flash'",),
+        ),
         ({"return_lse": True, "impl": "sdpa"}, ValueError, ("impl='sdpa' cannot serve", "no lse", "impl='eager'")),
         ({"segment_ids": torch.zeros(2, 8).long(), "impl": "sdpa"}, ValueError, ("cannot serve", "segments")),
         ({"dropout_p": 0.1, "dropout_seed": 1, "impl": "sdpa"}, ValueError, ("cannot serve", "dropout")),

@@ -206,6 +206,51 @@ def test_outputs_of_no_layers_are_not_the_inputs_themselves():
     assert all(g.eq(1).all() for g in torch.autograd.grad((y1 + y2).sum(), [x1, x2]))
 
 
+def reading(w: nn.Parameter, name: str, calls: list) -> Branch:
+    def function(x, tensors, saved):
+        own, memory, other = tensors
+        calls.append(name)
+        return torch.tanh(x @ own + memory) * other, ()
+
+    return Branch(function, (w,), reads_shared=True)
+
+
+def three_by_hand(x1, x2, layers, memory, other):
+    for f, g, h in layers:
+        x1 = x1 + torch.tanh(x2 @ f.parameters[0] + f.parameters[1])
+        x2 = x2 + torch.tanh(x1 @ g.parameters[0] + memory) * other
+        x1 = x1 + torch.tanh(x2 @ h.parameters[0] + h.parameters[1])
+        x1, x2 = x2, x1
+    return x1, x2
+
+
+@pytest.mark.parametrize("free", ["both", "memory", "other", "none"])
+@pytest.mark.parametrize("reversible", [True, False])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_three_functions_a_layer_that_share_tensors(depth: int, reversible: bool, free: str):
+    pairs, calls = some_layers(depth), []
+    layers = [
+        (f, reading(nn.Parameter(exact_normal(4, 4, seed=n)), str(n), calls), h) for n, (f, h) in enumerate(pairs)
+    ]
+    memory, other = exact_normal(3, 4, seed=90), exact_normal(3, 4, seed=91)
+    memory.requires_grad_(free in ("both", "memory"))
+    other.requires_grad_(free in ("both", "other"))
+    (x1, x2), seen = streams(), []
+    if memory.requires_grad:
+        memory.register_hook(lambda g: seen.append(g))
+    outputs = reversible_sequence(x1, x2, layers, shared=(memory, other), reversible=reversible)
+    expected = three_by_hand(x1, x2, layers, memory, other)
+    wanted = [x for x in (x1, x2, memory, other, *parameters_of(layers)) if x.requires_grad]
+    for found, value in zip(outputs, expected):
+        torch.testing.assert_close(found, value, rtol=1e-14, atol=1e-14)
+    gradients = torch.autograd.grad(loss_of(outputs), wanted)
+    # One gradient, the sum over all layers, reaches a shared tensor.
+    assert len(seen) == memory.requires_grad
+    for found, value in zip(gradients, torch.autograd.grad(loss_of(expected), wanted)):
+        torch.testing.assert_close(found, value, rtol=1e-10, atol=1e-12)
+    assert len(calls) == depth * (2 if reversible else 1)
+
+
 def test_errors():
     with refuses(ValueError, "one shape and dtype", "[2, 3] torch.float32", "[2, 4] torch.float32"):
         reversible_sequence(torch.zeros(2, 3), torch.zeros(2, 4), [])

@@ -1,4 +1,7 @@
-"""``reformer eval RUN``: bits per byte with its protocol, beside general-purpose compressors; of pictures, bits per dim."""
+"""``reformer eval RUN``: bits per byte with its protocol, beside general-purpose compressors.
+
+Of pictures bits per dim, of translations BLEU.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +33,10 @@ class EvalOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, evaluate, print the table and keep it in the run's eval.json and card."""
+    from reformer.cli import eval_translation
+
+    if any(eval_translation.translates(argument) for argument in arguments if not argument.startswith("-")):
+        return eval_translation.run(arguments)
     directory, options = _parse(arguments)
     evaluate_run(directory, options, ["reformer", "eval", *arguments])
     return 0

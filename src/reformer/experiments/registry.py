@@ -10,6 +10,7 @@ from reformer.experiments.experiment import Experiment
 NAMES = (
     "table1-3",
     "table2",
+    "table4",
     "figure5-left",
     "claims",
     "baselines",

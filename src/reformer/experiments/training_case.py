@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from reformer.experiments.experiment import Case, Place, Result, Stopped, short_id
-from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.loop import train
 from reformer.training.metrics import METRICS_FILE, read_metrics
-from reformer.training.run_directory import load_trained
+from reformer.training.run_directory import load_model
 from reformer.training.tasks import Task, make_task
 
-Measure = Callable[[ReformerLM, Task], tuple[dict[str, float], str]]
+Measure = Callable[[Any, Task], tuple[dict[str, float], str]]
 """(columns, protocol) of a trained model on the task's held-out data."""
 
 
@@ -32,14 +31,14 @@ def training_case(
         outcome = train(config, directory, cache_dir=place.cache_dir, resume=True, command=place.command)
         if outcome.status == "stopped":
             raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; the same command continues")
-        run_, model, step = load_trained(directory)
+        run_, model, step = load_model(directory)
         task = make_task(config, place.cache_dir, run_.corpus_directory)
         columns, protocol = measure(model, task)
         records = read_metrics(directory / METRICS_FILE)
         trained = [record for record in records if record["kind"] == "train"]
         cost = {
             "steps": step,
-            "tokens": step * config.batch_size * config.accumulate * config.seq_len,
+            "tokens": step * config.tokens_per_step,
             "seconds": trained[-1]["seconds"] if trained else 0.0,
             "peak_memory_bytes": max((record["peak_memory_bytes"] for record in trained), default=0),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -1,5 +1,9 @@
-"""Beam search: the continuations of highest probability, length-normalised; deterministic."""
+"""Beam search: the continuations of highest probability, length-normalised; deterministic.
 
+B prompts, T tokens of each, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -39,35 +43,85 @@ def search_beams(
     Of equals the one of the better parent, then of the lower token, goes first. With as many beams as there are beginnings
     the result is that of trying everything. Raises ValueError for ``num_beams`` below 1 or a negative ``alpha``.
     """
+    found = search_beams_in_batch(
+        decoder, state, tokens, [n_tokens], num_beams=num_beams, alpha=alpha, stopping=stopping
+    )
+    return found[0]
+
+
+def search_beams_in_batch(
+    decoder: Decoder,
+    state: State,
+    tokens: Tensor,
+    n_tokens: Sequence[int],
+    *,
+    segment_ids: Tensor | None = None,
+    num_beams: int,
+    alpha: float = 0.0,
+    stopping: Stopping,
+) -> list[list[Hypothesis]]:
+    """``search_beams`` of each of the prompts ``tokens`` [B, T], of ``n_tokens[b]`` tokens at most, decoded together.
+
+    ``segment_ids`` [B, T]: negative is padding, which stands on the left. The beams of all prompts are rows of one batch,
+    which shrinks as prompts come to their end.
+    """
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
     if not alpha >= 0.0:
         raise ValueError(f"the length penalty alpha must be at least 0, got {alpha}")
-    live: list[Hypothesis] = [Hypothesis()]
-    finished: list[Hypothesis] = []
-    for step in range(1, n_tokens + 1):
+    searches = [_Search(limit, num_beams, alpha, stopping) for limit in n_tokens]
+    going_on = [search for search in searches if search.live]
+    while going_on:
         with torch.no_grad():
-            logits = decoder.decode(tokens, state, last_only=True)[:, -1]
-        live, parents, ended = _extend(live, logits, num_beams, stopping, is_last=step == n_tokens)
-        finished = sorted([*finished, *ended], key=lambda h: -h.score(alpha))[:num_beams]
-        if not live or (len(finished) == num_beams and finished[-1].score(alpha) >= _bound(live, n_tokens, alpha)):
-            break
-        state.reorder(torch.tensor(parents, device=tokens.device))
-        tokens = torch.tensor([[h.tokens[-1]] for h in live], device=tokens.device)
-    return finished
+            logits = decoder.decode(tokens, state, segment_ids, last_only=True)[:, -1]
+        segment_ids = None
+        # In double, and on the CPU: so that sums over a text round alike wherever it is decoded.
+        log_p = torch.log_softmax(logits.double(), dim=-1).cpu()
+        rows: list[int] = []
+        first = 0
+        for search in going_on:
+            n_rows = len(search.live)
+            parents = search.extend(log_p[first : first + n_rows])
+            rows += [first + parent for parent in parents]
+            first += n_rows
+        going_on = [search for search in going_on if search.live]
+        if going_on:
+            state.reorder(torch.tensor(rows, device=tokens.device))
+            last = [[h.tokens[-1]] for search in going_on for h in search.live]
+            tokens = torch.tensor(last, device=tokens.device)
+    return [search.finished for search in searches]
+
+
+class _Search:
+    """The beams of one prompt: those that go on (``live``), and the best that have ended (``finished``)."""
+
+    def __init__(self, n_tokens: int, num_beams: int, alpha: float, stopping: Stopping) -> None:
+        self.n_tokens, self.num_beams, self.alpha, self.stopping = n_tokens, num_beams, alpha, stopping
+        self.live = [Hypothesis()] if n_tokens > 0 else []
+        self.finished: list[Hypothesis] = []
+
+    def extend(self, log_p: Tensor) -> list[int]:
+        """Take the log-probabilities [len(live), V] of the next tokens; of each beam that now goes on, its parent."""
+        is_last = len(self.live[0].tokens) + 1 == self.n_tokens
+        live, parents, ended = _extend(self.live, log_p, self.num_beams, self.stopping, is_last=is_last)
+        by_score = sorted([*self.finished, *ended], key=lambda h: -h.score(self.alpha))
+        self.finished, self.live = by_score[: self.num_beams], live
+        if live and len(self.finished) == self.num_beams:
+            worst = self.finished[-1].score(self.alpha)
+            if worst >= _bound(live, self.n_tokens, self.alpha):
+                self.live, parents = [], []
+        return parents
 
 
 def _extend(
-    live: list[Hypothesis], logits: Tensor, num_beams: int, stopping: Stopping, *, is_last: bool
+    live: list[Hypothesis], log_p: Tensor, num_beams: int, stopping: Stopping, *, is_last: bool
 ) -> tuple[list[Hypothesis], list[int], list[Hypothesis]]:
     """The best ``num_beams`` that go on, the rows of their parents, and those that end on the way to them."""
-    log_p = torch.log_softmax(logits.double(), dim=-1).cpu()
     totals = torch.tensor([h.log_probability for h in live], dtype=torch.float64)[:, None] + log_p
     going_on: list[Hypothesis] = []
     parents: list[int] = []
     ended: list[Hypothesis] = []
-    values, order = torch.sort(totals.flatten(), descending=True, stable=True)
-    for value, index in zip(values.tolist(), order.tolist()):
+    for value, index in _best_first(totals.flatten(), 2 * num_beams):
         if len(going_on if not is_last else ended) == num_beams or value == float("-inf"):
             break
         parent, token = divmod(index, log_p.shape[1])
@@ -79,6 +133,14 @@ def _extend(
             going_on.append(extended)
             parents.append(parent)
     return going_on, parents, ended
+
+
+def _best_first(values: Tensor, n_soon: int) -> Iterator[tuple[float, int]]:
+    """(value, index) by falling value, equals by index. Of a large vocabulary few are looked at, so few are sorted."""
+    least = torch.topk(values, min(n_soon, len(values))).values[-1]
+    for candidates in (torch.nonzero(values >= least)[:, 0], torch.nonzero(values < least)[:, 0]):
+        ordered, order = torch.sort(values[candidates], descending=True, stable=True)
+        yield from zip(ordered.tolist(), candidates[order].tolist())
 
 
 def _bound(live: list[Hypothesis], n_tokens: int, alpha: float) -> float:

@@ -45,7 +45,7 @@ def stream(
             f"give at least one prompt and one seed for each, got {len(prompts)} prompts, {len(seeds)} seeds"
         )
     stopping = _stopping(model, stop)
-    tokens, segment_ids, state = _start(model, prompts, n_tokens, rotation_seed, max_len)
+    tokens, segment_ids, state = start_rows(model, prompts, n_tokens, rotation_seed, max_len)
     return sample_tokens(model, state, tokens, segment_ids, n_tokens, sampling, seeds=seeds, stopping=stopping)
 
 
@@ -73,11 +73,11 @@ def beam_search(
     Arguments and errors otherwise as in ``stream``.
     """
     stopping = _stopping(model, stop)
-    tokens, _, state = _start(model, [prompt], n_tokens, rotation_seed, max_len)
+    tokens, _, state = start_rows(model, [prompt], n_tokens, rotation_seed, max_len)
     return search_beams(model, state, tokens, n_tokens, num_beams=num_beams, alpha=alpha, stopping=stopping)
 
 
-def _start(
+def start_rows(
     model: ReformerLM, prompts: Sequence[Prompt], n_tokens: int, rotation_seed: int, max_len: int | None
 ) -> tuple[Tensor, Tensor | None, DecodingState]:
     """Left-padded tokens [B, T], their segment ids (None: no padding), and an empty state."""

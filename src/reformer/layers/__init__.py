@@ -1,12 +1,14 @@
 """One nn.Module per idea of the paper."""
 
 from reformer.layers.attention import FullSelfAttention, LocalSelfAttention, LSHSelfAttention, SelfAttention
+from reformer.layers.cross_attention import CrossAttention
 from reformer.layers.feed_forward import FeedForward
 from reformer.layers.positions import AxialPositions, rotate, sinusoidal_positions
 from reformer.layers.reversible import ResidualBranch, ReversibleStack
 
 __all__ = [
     "AxialPositions",
+    "CrossAttention",
     "FeedForward",
     "FullSelfAttention",
     "LSHSelfAttention",

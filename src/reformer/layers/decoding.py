@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from reformer.layers.attention import LocalSelfAttention, LSHSelfAttention, SelfAttention
+from reformer.layers.cross_attention import CrossAttention
 from reformer.layers.feed_forward import FeedForward
 from reformer.layers.reversible import ResidualBranch, ReversibleStack
-from reformer.ops import hash_vectors, sort_by_bucket
+from reformer.ops import as_seed, hash_vectors, sort_by_bucket
 from reformer.ops.chunking import feed_forward_at_once
 from reformer.ops.decoding import AttentionCache, Reach, decode_attention, prefill_cache
 from reformer.ops.hashing import Buckets
@@ -42,7 +43,7 @@ def empty_caches(
     ``n_buckets``: of LSH layers, whose own number is not looked at.
     """
     caches = []
-    for layer, (branch_seed, _) in zip(stack.layers, stack.seeds(seed)):
+    for layer, (branch_seed, *_) in zip(stack.layers, stack.seeds(seed)):
         attention = layer.attention.inner
         assert isinstance(attention, SelfAttention)
         inner_seed = layer.attention.inner_seed(branch_seed)
@@ -76,14 +77,58 @@ def _empty_cache(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a decoder reads beside its own tokens: keys and values [B, H, S, D] of each layer, computed once.
+
+    ``segment_ids`` [B, S]: negative is padding; None: no padding.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    segment_ids: Tensor | None
+
+    def rows(self, rows: Tensor) -> "Memory":
+        """The memory of some rows, in that order."""
+        return Memory(
+            layers=[(keys[rows], values[rows]) for keys, values in self.layers],
+            segment_ids=None if self.segment_ids is None else self.segment_ids[rows],
+        )
+
+
+def read_memory(stack: ReversibleStack, memory: Tensor, segment_ids: Tensor | None) -> Memory:
+    """Keys and values of an encoder's output [B, S, d_model] for a stack with cross-attention."""
+    branches = [layer.cross_attention for layer in stack.layers]
+    return Memory(layers=[_cross_attention(branch).read(memory) for branch in branches], segment_ids=segment_ids)
+
+
 def decode_stack(
-    stack: ReversibleStack, x1: Tensor, x2: Tensor, caches: list[AttentionCache], new: NewTokens
+    stack: ReversibleStack,
+    x1: Tensor,
+    x2: Tensor,
+    caches: list[AttentionCache],
+    new: NewTokens,
+    memory: Memory | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(y1, y2) [B, T, d_model] of the new tokens: y1 = x1 + A(x2), y2 = x2 + F(y1); never any dropout."""
-    for layer, cache in zip(stack.layers, caches):
-        x1 = x1 + _attention(layer.attention, x2, cache, new)
-        x2 = x2 + _feed_forward(layer.feed_forward, x1)
+    """(y1, y2) [B, T, d_model] of the new tokens as ``ReversibleStack.forward`` has them; never any dropout."""
+    for index, (layer, cache) in enumerate(zip(stack.layers, caches)):
+        x1, x2 = x2, x1 + _attention(layer.attention, x2, cache, new)
+        if layer.cross_attention is not None:
+            assert memory is not None
+            x1, x2 = x2, x1 + _read(layer.cross_attention, x2, *memory.layers[index], memory.segment_ids)
+        x1, x2 = x2, x1 + _feed_forward(layer.feed_forward, x2)
     return x1, x2
+
+
+def _read(branch: ResidualBranch, x: Tensor, keys: Tensor, values: Tensor, memory_segment_ids: Tensor | None) -> Tensor:
+    # Without dropout nothing is drawn: any seed will do.
+    seed = as_seed(0)
+    return _cross_attention(branch).attend(branch.norm(x), keys, values, memory_segment_ids, seed, False)
+
+
+def _cross_attention(branch: ResidualBranch | None) -> CrossAttention:
+    assert branch is not None
+    assert isinstance(branch.inner, CrossAttention)
+    return branch.inner
 
 
 def _attention(branch: ResidualBranch, x: Tensor, cache: AttentionCache, new: NewTokens) -> Tensor:

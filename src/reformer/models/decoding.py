@@ -6,12 +6,14 @@ B batch, T new tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from reformer.layers.decoding import NewTokens, decode_stack, empty_caches, real_tokens_first
+from reformer.layers.decoding import Memory, NewTokens, decode_stack, empty_caches, real_tokens_first
+from reformer.layers.reversible import ReversibleStack
+from reformer.models.config import ReformerConfig
 from reformer.ops import as_seed, automatic_n_buckets, derive_seed
 from reformer.ops.checks import require_at_least, require_integer, require_shape
 from reformer.ops.hashing import Buckets, bucket_factors
@@ -20,6 +22,20 @@ if TYPE_CHECKING:
     from reformer.models.trunk import ReformerTrunk
 
 STACK_SEED = 0
+
+
+class Decoding(Protocol):
+    """What a decoding state needs of a model."""
+
+    stack: ReversibleStack
+    norm: nn.LayerNorm
+
+    @property
+    def config(self) -> ReformerConfig:
+        """Its config, whose ``attention`` is that of ``stack``."""
+
+    def add_positions(self, x: Tensor, position_ids: Tensor | None) -> Tensor:
+        """x [B, L, d_model] with its positions added, where they are added and not rotated."""
 
 
 class DecodingState:
@@ -33,7 +49,7 @@ class DecodingState:
             ``max_len`` tokens; the parallel pass of ``model.with_changes(n_buckets=state.n_buckets)`` is the same function.
     """
 
-    def __init__(self, model: ReformerTrunk, batch_size: int, max_len: int | None, seed: int | Tensor) -> None:
+    def __init__(self, model: Decoding, batch_size: int, max_len: int | None, seed: int | Tensor) -> None:
         config = model.config
         require_at_least("batch_size", batch_size, 1)
         if not config.causal:
@@ -85,7 +101,7 @@ class DecodingState:
         return tensors
 
     @classmethod
-    def from_tensors(cls, model: ReformerTrunk, tensors: Mapping[str, Tensor]) -> DecodingState:
+    def from_tensors(cls, model: Decoding, tensors: Mapping[str, Tensor]) -> DecodingState:
         """The state that ``to_tensors`` of a state of ``model`` returned.
 
         Raises ValueError if a tensor is missing or does not fit the model.
@@ -124,6 +140,19 @@ def decode_hidden(
     if (tokens is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of tokens and inputs_embeds")
     x = model.embedding(tokens) if inputs_embeds is None else inputs_embeds
+    y1, y2 = decode_streams(model, x, state, segment_ids, last_only)
+    return model.norm(torch.cat([y1, y2], dim=-1))
+
+
+def decode_streams(
+    model: Decoding,
+    x: Tensor,
+    state: DecodingState,
+    segment_ids: Tensor | None,
+    last_only: bool,
+    memory: Memory | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Both streams [B, T, d_model] after the stack, of the embeddings x [B, T, d_model] of the next tokens."""
     require_shape(
         "the input", x, (state.batch_size, None, model.config.d_model), "[batch of the state, tokens, d_model]"
     )
@@ -138,12 +167,10 @@ def decode_hidden(
     x = model.add_positions(x, new.position_ids)
     for cache in state.caches:
         cache.reserve(state.length + T)
-    y1, y2 = decode_stack(model.stack, x, x, state.caches, new)
+    y1, y2 = decode_stack(model.stack, x, x, state.caches, new, memory)
     state.length += T
     state.counts = state.counts + (T if new.is_real is None else new.is_real.sum(1))
-    if last_only:
-        y1, y2 = y1[:, -1:], y2[:, -1:]
-    return model.norm(torch.cat([y1, y2], dim=-1))
+    return (y1[:, -1:], y2[:, -1:]) if last_only else (y1, y2)
 
 
 def _new_tokens(state: DecodingState, T: int, segment_ids: Tensor | None) -> NewTokens:

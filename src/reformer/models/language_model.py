@@ -3,13 +3,13 @@
 B batch, L length, V vocabulary.
 """
 
-import dataclasses
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reformer.models.changes import with_changed_config
 from reformer.models.config import ReformerConfig
 from reformer.models.decoding import DecodingState
 from reformer.models.head import linear_arguments, make_head
@@ -34,6 +34,7 @@ class ReformerLM(ReformerTrunk):
         position_ids: Tensor | None = None,
         seed: int | Tensor | None = None,
         reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """Logits [B, L, V], or with ``targets`` [B, L] the loss in nats (-100: not counted), logits never whole.
 
@@ -44,6 +45,7 @@ class ReformerLM(ReformerTrunk):
             position_ids: [B, L]; default: the place of a token in its segment, so padding on either side is inert.
             seed: of rotations and dropout. None: torch's global generator in training, a fixed one in evaluation.
             reduction: of the loss: "mean", "sum", or "none" for [B, L].
+            label_smoothing: of the loss, as in torch.nn.functional.cross_entropy.
 
         Raises ValueError for a length beyond the positions or shapes that do not fit.
         """
@@ -57,6 +59,7 @@ class ReformerLM(ReformerTrunk):
             targets,
             chunk_len=self.config.loss_chunk_len,
             reduction=reduction,
+            label_smoothing=label_smoothing,
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -98,14 +101,4 @@ class ReformerLM(ReformerTrunk):
 
         Raises ValueError if the change needs other parameters.
         """
-        changed = ReformerLM(dataclasses.replace(self.config, **changes))
-        mine = {name: tuple(p.shape) for name, p in self.state_dict().items()}
-        theirs = {name: tuple(p.shape) for name, p in changed.state_dict().items()}
-        if mine != theirs:
-            odd = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
-            raise ValueError(f"{changes} needs other parameters than this model has: {', '.join(odd[:4])}")
-        # First the dtype, then the weights: the other way round would round them to float32.
-        changed.to(self.norm.weight.device, self.norm.weight.dtype).load_state_dict(self.state_dict())
-        for mine_p, changed_p in zip(self.parameters(), changed.parameters()):
-            changed_p.requires_grad_(mine_p.requires_grad)
-        return changed.train(self.training)
+        return with_changed_config(self, changes)

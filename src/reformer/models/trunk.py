@@ -3,6 +3,7 @@
 B batch, L length.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from reformer.layers import (
     AxialPositions,
+    CrossAttention,
     FeedForward,
     FullSelfAttention,
     LocalSelfAttention,
@@ -36,24 +38,13 @@ class ReformerTrunk(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self._build(config)
-        # Last of all, so that a seed gives the same weights as ever.
-        nn.init.normal_(self.embedding.weight, std=config.embedding_std)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+        initialise(self, config)
 
     def _build(self, config: ReformerConfig) -> None:
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size + 2, config.d_model)
-        self.positions = _learned_positions(config)
-        layers = [(_attention(config, kind), _feed_forward(config)) for kind in config.attention]
-        self.stack = ReversibleStack(
-            config.d_model,
-            layers,
-            dropout=config.dropout,
-            norm_eps=config.layer_norm_eps,
-            reversible=config.reversible,
-        )
+        self.positions = learned_positions(config)
+        self.stack = reversible_stack(config)
         self.norm = nn.LayerNorm(2 * config.d_model, eps=config.layer_norm_eps)
 
     def hidden(
@@ -109,16 +100,34 @@ class ReformerTrunk(nn.Module):
 
     def add_positions(self, x: Tensor, position_ids: Tensor | None) -> Tensor:
         """x [B, L, d_model] with its positions (None: 0..L-1) added, where they are added and not rotated."""
-        length = x.shape[1]
-        if self.positions is not None:
-            return x + self.positions(length, position_ids)
-        if self.config.positions == "sinusoidal":
-            ids = torch.arange(length, device=x.device) if position_ids is None else position_ids
-            return x + sinusoidal_positions(ids, self.config.d_model).to(x.dtype)
-        return x
+        return with_positions(self.config, self.positions, x, position_ids)
 
 
-def _learned_positions(config: ReformerConfig) -> AxialPositions | None:
+def initialise(model: nn.Module, config: ReformerConfig) -> None:
+    """Xavier weights and normal embeddings; last of all, so that a seed gives the same weights as ever."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=config.embedding_std)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+
+
+def with_positions(
+    config: ReformerConfig, learned: AxialPositions | None, x: Tensor, position_ids: Tensor | None
+) -> Tensor:
+    """x [B, L, d_model] with positions of the config's kind added; ``learned`` is their table, where they have one."""
+    length = x.shape[1]
+    if learned is not None:
+        return x + learned(length, position_ids)
+    if config.positions == "sinusoidal":
+        ids = torch.arange(length, device=x.device) if position_ids is None else position_ids
+        return x + sinusoidal_positions(ids, config.d_model).to(x.dtype)
+    return x
+
+
+def learned_positions(config: ReformerConfig) -> AxialPositions | None:
+    """The table of positions, where they are learned."""
     if config.positions == "axial":
         return AxialPositions(config.axial_shape, config.axis_widths)
     if config.positions == "learned":
@@ -126,7 +135,20 @@ def _learned_positions(config: ReformerConfig) -> AxialPositions | None:
     return None
 
 
-def _attention(config: ReformerConfig, kind: str) -> SelfAttention:
+def reversible_stack(config: ReformerConfig, cross_attention: Sequence[CrossAttention] = ()) -> ReversibleStack:
+    """The layers of the config; with ``cross_attention``, one for each, those of a decoder."""
+    return ReversibleStack(
+        config.d_model,
+        [(self_attention(config, kind), feed_forward(config)) for kind in config.attention],
+        cross_attention=cross_attention,
+        dropout=config.dropout,
+        norm_eps=config.layer_norm_eps,
+        reversible=config.reversible,
+    )
+
+
+def self_attention(config: ReformerConfig, kind: str) -> SelfAttention:
+    """A layer of this kind, one of ``ATTENTION_KINDS``."""
     common: dict[str, Any] = {
         "head_dim": config.head_dim,
         "d_attn": config.d_attn,
@@ -164,7 +186,8 @@ def _attention(config: ReformerConfig, kind: str) -> SelfAttention:
     return FullSelfAttention(config.d_model, config.n_heads, **common)
 
 
-def _feed_forward(config: ReformerConfig) -> FeedForward:
+def feed_forward(config: ReformerConfig) -> FeedForward:
+    """The feed-forward layer of the config."""
     return FeedForward(
         config.d_model,
         config.d_ff,

@@ -5,6 +5,7 @@ Nothing here is an nn.Module, reads a config or an environment variable, or draw
 
 from reformer.ops.chunking import ACTIVATIONS, chunked_feed_forward
 from reformer.ops.counter_rng import as_seed, derive_seed, dropout
+from reformer.ops.cross_attention import cross_attention
 from reformer.ops.cross_entropy import chunked_cross_entropy
 from reformer.ops.full_attention import full_attention
 from reformer.ops.hashing import (
@@ -33,6 +34,7 @@ __all__ = [
     "choose_implementation",
     "chunked_cross_entropy",
     "chunked_feed_forward",
+    "cross_attention",
     "derive_seed",
     "dropout",
     "full_attention",

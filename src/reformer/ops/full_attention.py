@@ -1,12 +1,17 @@
-"""Full attention, with the paper's shared QK or with separate keys; the fast path never holds an [L, L] tensor."""
+"""Full attention, with the paper's shared QK or with separate keys; a long input never makes an [L, L] tensor."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reformer.ops.checks import require_choice
+from reformer.ops.checks import require_choice, require_dropout
+from reformer.ops.counter_rng import as_seed
+from reformer.ops.dense import masked_attention
 from reformer.ops.keys import unit_keys
 from reformer.ops.local_attention.api import attend_by_position, check_qkv, logit_scale
+
+# Up to this length, about that of a sentence, tiles cost more than the whole of the logits.
+_SHORT = 256
 
 
 def full_attention(
@@ -26,18 +31,27 @@ def full_attention(
 
     Arguments, shapes and ``k=None`` for shared QK as in ``local_attention``. ``impl``: "sdpa" (torch's
     scaled_dot_product_attention; no segments, no dropout, no lse, and for shared QK causal only), "eager" (tiles, any
-    request), "reference" (dense), or "auto", which takes "sdpa" where it applies.
+    request), "dense" (an [L, L] mask; no lse), "reference" (the definition), or "auto", which takes "sdpa" where it
+    applies, and "dense" up to a length of 256.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or options that do not fit; ``impl="sdpa"`` for a request it cannot serve.
     """
-    require_choice("impl", impl, ("auto", "sdpa", "eager", "reference"))
+    require_choice("impl", impl, ("auto", "sdpa", "dense", "eager", "reference"))
     check_qkv(q, k, v, segment_ids)
     obstacle = _sdpa_obstacle(q, k, causal, segment_ids, dropout_p, return_lse)
     if impl == "sdpa" and obstacle is not None:
         raise ValueError(f"impl='sdpa' cannot serve this request: {obstacle}; use impl='auto' or impl='eager'")
     if impl == "sdpa" or (impl == "auto" and obstacle is None):
         return _by_sdpa(q, k, v, causal, logit_scale(q, k, scale))
+    if impl == "dense" and return_lse:
+        raise ValueError("impl='dense' returns no lse; use impl='auto' or impl='eager'")
+    if impl == "dense" or (impl == "auto" and q.shape[2] <= _SHORT and not return_lse):
+        require_dropout(dropout_p, dropout_seed)
+        visible = _visible(q, k is None, causal, segment_ids)
+        seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
+        keys = unit_keys(q) if k is None else k
+        return masked_attention(q, keys, v, visible, logit_scale(q, k, scale), dropout_p, seed)
     out, lse = attend_by_position(
         q,
         k,
@@ -68,6 +82,22 @@ def _sdpa_obstacle(
     if q.is_cuda and q.dtype == torch.float64:
         return "its float64 path on CUDA holds an [L, L] tensor"
     return None
+
+
+def _visible(q: Tensor, shared_qk: bool, causal: bool, segment_ids: Tensor | None) -> Tensor:
+    """Whom each token sees, bool [B or 1, 1, L, L]."""
+    L = q.shape[2]
+    visible = torch.ones(1, L, L, dtype=torch.bool, device=q.device)
+    if causal:
+        visible = visible.tril()
+    if segment_ids is not None:
+        visible = visible & (segment_ids[:, :, None] == segment_ids[:, None, :]) & (segment_ids >= 0)[:, :, None]
+    if shared_qk:
+        itself = torch.eye(L, dtype=torch.bool, device=q.device)
+        others = visible & ~itself
+        # A token sees itself only where it sees nobody else; padding, which does not see itself, sees nobody.
+        visible = others | (visible & itself & ~others.any(-1, keepdim=True))
+    return visible[:, None]
 
 
 def _by_sdpa(q: Tensor, k: Tensor | None, v: Tensor, causal: bool, scale: float) -> Tensor:

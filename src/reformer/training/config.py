@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, get_type_hints
 
 from reformer.models import ReformerConfig
 from reformer.ops.checks import require_at_least, require_choice
 from reformer.training.optim import OPTIMIZERS
 
-TASKS = ("text", "duplication", "images")
 OBJECTIVES = ("causal", "masked")
 
 
@@ -54,6 +53,8 @@ class OptimizerConfig:
 class TrainConfig:
     """A whole run. Same config, same machine and versions: the same bytes, also after an interruption."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("text", "duplication", "images")
+
     name: str
     task: str = "text"
     """text: windows of a byte corpus; duplication: the paper's synthetic task 0w0w (seq_len = 2·|w| + 2); images: square
@@ -89,7 +90,7 @@ class TrainConfig:
     model: ReformerConfig = field(default_factory=ReformerConfig)
 
     def __post_init__(self) -> None:
-        require_choice("task", self.task, TASKS)
+        require_choice("task", self.task, self.tasks)
         require_choice("objective", self.objective, OBJECTIVES)
         for name in (
             "seq_len", "batch_size", "accumulate", "steps", "log_every", "eval_every", "eval_bytes",
@@ -136,17 +137,29 @@ class TrainConfig:
         """Of task "images": rows and columns of a picture."""
         return math.isqrt(self.seq_len // 3)
 
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch_size * self.accumulate * self.seq_len
+
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, as JSON holds them."""
         return _plain(dataclasses.asdict(self))
 
 
 def config_from_dict(values: dict[str, Any]) -> TrainConfig:
-    """The config that ``TrainConfig.as_dict`` gave. Raises ValueError for unknown fields."""
+    """The config that ``as_dict`` of a ``TrainConfig`` gave; its task says of which class it is.
+
+    Raises ValueError for unknown fields.
+    """
+    # Those configs derive from this one.
+    from reformer.training.translation_config import CONFIG_OF_TASK
+
+    cls = CONFIG_OF_TASK.get(values.get("task", "text"), TrainConfig)
     values = dict(values)
     values["optimizer"] = _build(OptimizerConfig, values.get("optimizer", {}))
-    values["model"] = _build(ReformerConfig, values.get("model", {}))
-    return _build(TrainConfig, values)
+    values["model"] = _build(get_type_hints(cls)["model"], values.get("model", {}))
+    return _build(cls, values)
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:

@@ -15,13 +15,14 @@ from reformer.evaluation import bits_per_byte, picture_bits_per_dim
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.corpus_card import corpus_card
+from reformer.training.language_model_task import LanguageModelTask
 
 _METRIC = "bits per dim"
 # Folders come sorted by class: the first pictures would be of one class.
 _EVALUATION_ORDER = 2**31
 
 
-class ImageTask:
+class ImageTask(LanguageModelTask):
     """Every picture one sequence, in raster order; the next byte is predicted."""
 
     yardsticks_note = "the yardsticks see those pictures only; the model has also seen the training split"

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reformer.models import ReformerLM
 from reformer.ops import as_seed, derive_seed
 from reformer.training.card import build_card, write_card
 from reformer.training.checkpoint import (
@@ -29,6 +28,7 @@ from reformer.training.checkpoint import (
 from reformer.training.config import TrainConfig
 from reformer.training.environment import chosen_device, peak_memory_bytes, reset_peak_memory
 from reformer.training.metrics import MetricsLog
+from reformer.training.models import make_model
 from reformer.training.optim import build_optimizer
 from reformer.training.progress import Progress
 from reformer.training.results import metric_of
@@ -86,7 +86,7 @@ class _Loop:
         self.config, self.directory, self.task, self.command = config, directory, task, command
         self.device = chosen_device(config.device)
         torch.manual_seed(config.seed)
-        self.model = ReformerLM(config.model).to(self.device).train()
+        self.model = make_model(config.model).to(self.device).train()
         optimizer = config.optimizer
         self.optimizer = build_optimizer(
             optimizer.name,
@@ -142,7 +142,7 @@ class _Loop:
             last = state.step == config.steps
             if state.step % config.log_every == 0 or last or stop.name:
                 seconds = perf_counter() - logged
-                tokens = (state.step - logged_at) * config.batch_size * config.accumulate * config.seq_len
+                tokens = (state.step - logged_at) * config.tokens_per_step
                 record = self._record(loss, norm, rate, tokens / max(seconds, 1e-9))
                 metrics.write(record)
                 progress.update(
@@ -181,8 +181,8 @@ class _Loop:
         total = torch.zeros((), device=self.device)
         for part in range(config.accumulate):
             index = (step - 1) * config.accumulate + part
-            inputs, targets = (torch.from_numpy(array).to(self.device) for array in self.task.batch(index))
-            loss = self.loss(inputs, targets, derive_seed(as_seed(config.seed), step, part))
+            batch = tuple(torch.from_numpy(array).to(self.device) for array in self.task.batch(index))
+            loss = self.loss(batch, derive_seed(as_seed(config.seed), step, part))
             (loss / config.accumulate).backward()
             total += loss.detach() / config.accumulate
         limit = math.inf if optimizer.clip_norm is None else optimizer.clip_norm
@@ -193,10 +193,10 @@ class _Loop:
         self.optimizer.step()
         return loss_value, norm_value, rate
 
-    def _loss(self, inputs: Tensor, targets: Tensor, seed: Tensor) -> Tensor:
+    def _loss(self, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.config.autocast else nullcontext()
         with autocast:
-            return self.model(inputs, targets=targets, seed=seed)
+            return self.task.loss(self.model, batch, seed)
 
     def _evaluate(self, metrics: MetricsLog, progress: Progress) -> bool:
         """Measure on the validation split; True if it is the best so far."""
@@ -217,7 +217,7 @@ class _Loop:
             "step": self.state.step,
             "kind": "train",
             "loss": loss,
-            "bits_per_byte": loss / math.log(2),
+            "bits_per_byte": loss / math.log(2) / self.task.bytes_per_token,
             "lr": rate,
             "grad_norm": norm,
             "tokens_per_second": tokens_per_second,
@@ -283,7 +283,7 @@ class _Loop:
                 cost={
                     "wall_time_seconds": state.elapsed,
                     "peak_memory_bytes": peak_memory_bytes(self.device),
-                    "tokens": state.step * config.batch_size * config.accumulate * config.seq_len,
+                    "tokens": state.step * config.tokens_per_step,
                     "parameters": sum(p.numel() for p in self.model.parameters()),
                 },
                 results=results,

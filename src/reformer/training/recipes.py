@@ -9,6 +9,7 @@ from dataclasses import replace
 from reformer.models import ReformerConfig
 from reformer.training.config import OptimizerConfig, TrainConfig
 from reformer.training.image_recipes import IMAGE_RECIPES
+from reformer.training.translation_recipes import TRANSLATION_RECIPES
 
 
 def quickstart() -> TrainConfig:
@@ -106,6 +107,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "enwik8-64k-12l": enwik8_64k_12l,
     "duplication": duplication,
     **IMAGE_RECIPES,
+    **TRANSLATION_RECIPES,
 }
 
 

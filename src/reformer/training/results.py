@@ -12,7 +12,7 @@ from reformer.training.checkpoint import write_durably
 from reformer.training.environment import code_version
 
 TABLE_FILE = "eval.json"
-_SAME = ("split", "attention", "step", "protocol")
+_SAME = ("split", "attention", "step", "protocol", "metric")
 
 
 def add_results(directory: Path, rows: list[dict[str, Any]], command: list[str]) -> None:
@@ -47,7 +47,8 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _as_results(row: dict[str, Any]) -> list[dict[str, Any]]:
     common: dict[str, Any] = {name: row[name] for name in ("split", "step", "protocol", "attention") if name in row}
-    results = [{"metric": f"{metric_of(row)} ({row['attention']})", "value": row["bits_per_byte"], **common}]
+    value = row["value"] if "value" in row else row["bits_per_byte"]
+    results = [{"metric": f"{metric_of(row)} ({row['attention']})", "value": value, **common}]
     if "accuracy" in row:
         results.append({"metric": f"accuracy ({row['attention']})", "value": row["accuracy"], **common})
     return results

@@ -18,6 +18,7 @@ from typing import Any
 from reformer.models import ReformerLM
 from reformer.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_durably
 from reformer.training.config import TrainConfig, config_from_dict, differences
+from reformer.training.models import Model, make_model
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -97,6 +98,14 @@ def only_writer(directory: Path) -> Iterator[None]:
 def load_trained(
     directory: Path, which: str = "latest", notice: Callable[[str], None] = print
 ) -> tuple[Run, ReformerLM, int]:
+    """``load_model`` of a run that trained a language model. Raises RunError for one that translates."""
+    run, model, step = load_model(directory, which, notice)
+    if not isinstance(model, ReformerLM):
+        raise RunError(f"{directory} holds a model that translates; try it with: reformer translate {directory}")
+    return run, model, step
+
+
+def load_model(directory: Path, which: str = "latest", notice: Callable[[str], None] = print) -> tuple[Run, Model, int]:
     """(run, model in evaluation mode, step) of the "latest" or "best" checkpoint; damaged ones are told of and passed over.
 
     Raises RunError if there is no usable checkpoint.
@@ -107,7 +116,7 @@ def load_trained(
         raise RunError(
             f"{run.directory} has no usable checkpoint yet; train it: reformer train ... --out {directory} --resume"
         )
-    model = ReformerLM(run.config.model)
+    model = make_model(run.config.model)
     model.load_state_dict(checkpoint.tensors["model"])
     return run, model.eval(), checkpoint.step
 

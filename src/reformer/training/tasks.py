@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from reformer.data import (
     Corpus,
@@ -24,6 +25,9 @@ from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.corpus_card import corpus_card
 from reformer.training.image_task import ImageTask, load_task_images
+from reformer.training.language_model_task import LanguageModelTask
+from reformer.training.translation_config import TranslationConfig
+from reformer.training.translation_task import make_translation_task
 
 # Evaluation batches of synthetic tasks and of masks come from streams of their own.
 _EVALUATION_SEED = 2**31
@@ -40,10 +44,17 @@ class Task(Protocol):
     def yardsticks_note(self) -> str:
         """What must be known to compare with the yardsticks."""
 
-    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) int64 [B, L] of the ``index``-th batch of the run; -100 in targets is not counted."""
+    @property
+    def bytes_per_token(self) -> float:
+        """What a token of the loss stands for, on the average."""
 
-    def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
+    def batch(self, index: int) -> tuple[np.ndarray, ...]:
+        """The arrays of the ``index``-th batch of the run."""
+
+    def loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
+        """The mean loss in nats of a batch, as tensors."""
+
+    def evaluate(self, model: Any, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
         """{"bits_per_byte", "n_bytes", "protocol", ...} on a split; "metric" where another name is usual."""
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
@@ -56,7 +67,7 @@ class Task(Protocol):
         """The data's part of the run card."""
 
 
-class TextTask:
+class TextTask(LanguageModelTask):
     """Windows of a byte corpus: the next byte (causal), or hidden bytes (masked)."""
 
     yardsticks_note = "gzip, bzip2 and xz see those bytes only; the model has also seen the training split"
@@ -118,7 +129,7 @@ class TextTask:
             yield inputs, window[None], mask
 
 
-class DuplicationTask:
+class DuplicationTask(LanguageModelTask):
     """The paper's synthetic task 0w0w: loss and accuracy on the second w."""
 
     corpus = None
@@ -171,6 +182,8 @@ def make_task(config: TrainConfig, cache_dir: Path, prepared: Path | None = None
     """The task of ``config``; ``prepared`` is the folder of an already prepared corpus (what a resumed run recorded)."""
     if config.task == "duplication":
         return DuplicationTask(config)
+    if isinstance(config, TranslationConfig):
+        return make_translation_task(config, cache_dir, prepared)
     if config.task == "images":
         return ImageTask(config, load_task_images(config, cache_dir, prepared))
     corpus = open_corpus(prepared) if prepared is not None else load_corpus(config.data, cache_dir)

@@ -1,0 +1,141 @@
+"""Table 4: reversible encoder-decoder models, English to German.
+
+    reformer reproduce table4 --scale laptop
+
+The paper trains on WMT14 and reports newstest2014: 26.9 sacreBLEU cased (27.4 uncased) for the base model after 100,000
+steps with shared weights, 27.4 (27.9) after 500,000 without, 28.4 (28.9) for the big model. The laptop scale asks whether
+reversible layers cost quality, at its own size: the same model, seeds and batches with and without them, and a decoder that
+reads source and target as one sequence by LSH attention, as the authors did later. It needs pairs called "ende" in the cache
+(docs/translation.md); its BLEU on newstest2014 is low, for its pairs are few and of other kinds of text. "shuffled": the
+control whose sources are shuffled. Expected on two CPU cores: half an hour a line and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from reformer.experiments.experiment import Case, Experiment
+from reformer.experiments.training_case import training_case
+from reformer.training.recipes import recipe
+from reformer.training.translation_config import TranslationConfig
+from reformer.training.translation_evaluation import BeamOptions, bleu_rows
+
+# Pairs of each test set that are translated.
+_TEST_PAIRS = {"smoke": 4, "laptop": 1000, "gpu": 100_000, "paper": 100_000}
+_SMALL = {
+    "reversible": "translation-small",
+    "ordinary": "translation-small-ordinary",
+    "packed, LSH attention": "translation-packed",
+}
+_PAPERS = {
+    "base, 100K steps": "wmt14-base-reversible",
+    "base, 500K steps, no weight sharing": "wmt14-base-reversible-500k",
+    "big, 300K steps, no weight sharing": "wmt14-big-reversible",
+}
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One training for each line."""
+    recipes = _PAPERS if scale == "paper" else _SMALL
+    found = []
+    for row, name in recipes.items():
+        config = recipe(name)
+        assert isinstance(config, TranslationConfig)
+        config = replace(_AT_SCALE[scale](config), name=f"{name}-{scale}", seed=seed)
+        pairs = _TEST_PAIRS[scale]
+        found.append(training_case(row, config, _measure(pairs), measured={"pairs of a test set": pairs}))
+    return found
+
+
+def _smoke(config: TranslationConfig) -> TranslationConfig:
+    model: Any = replace(
+        config.model, vocab_size=300, d_model=16, d_ff=16, n_heads=2, attention=config.model.attention[:2]
+    )
+    return replace(config, data="numbers", batch_tokens=256, steps=3, eval_every=3, eval_bytes=200, model=model)
+
+
+def _laptop(config: TranslationConfig) -> TranslationConfig:
+    return replace(config, data="ende")
+
+
+def _gpu(config: TranslationConfig) -> TranslationConfig:
+    model: Any = replace(config.model, vocab_size=16_384, d_model=512, d_ff=2048, n_heads=8)
+    optimizer = replace(config.optimizer, lr=7e-4, warmup_steps=1000)
+    return replace(
+        _laptop(config), batch_tokens=16_384, steps=10_000, autocast="bfloat16", optimizer=optimizer, model=model
+    )
+
+
+def _paper(config: TranslationConfig) -> TranslationConfig:
+    return config
+
+
+_AT_SCALE: dict[str, Callable[[TranslationConfig], TranslationConfig]] = {
+    "smoke": _smoke,
+    "laptop": _laptop,
+    "gpu": _gpu,
+    "paper": _paper,
+}
+
+
+def _measure(pairs: int) -> Callable[[Any, Any], tuple[dict[str, float], str]]:
+    """Columns of newstest2014, or of the only test set; those of any other set bear its name."""
+
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
+        columns: dict[str, float] = {}
+        protocols = []
+        for beams in (1, 4):
+            for row in bleu_rows(task, model, "test", BeamOptions(num_beams=beams), limit=pairs):
+                name = _column(row, len(task.pairs.sets("test")))
+                if name is not None:
+                    columns[name] = row["value"]
+                protocols += [row["protocol"], row["signature"]]
+        return columns, f"best of beam 4, alpha 0.6; {'; '.join(dict.fromkeys(protocols))}"
+
+    return measure
+
+
+def _column(row: dict[str, Any], n_sets: int) -> str | None:
+    """The column that a row of ``bleu_rows`` belongs to."""
+    name = row["split"].partition("/")[2]
+    greedy, control = row["attention"].startswith("greedy"), row["attention"].endswith("shuffled")
+    cased = row["metric"] == "BLEU cased"
+    if n_sets > 1 and "newstest2014" not in name:
+        other = {(False, False, True): "in-domain", (False, True, True): "in-domain, shuffled"}
+        return other.get((greedy, control, cased)) if "multi30k" in name else None
+    columns = {
+        (False, False, True): "cased",
+        (False, False, False): "uncased",
+        (True, False, True): "greedy",
+        (False, True, True): "shuffled",
+    }
+    return columns.get((greedy, control, cased))
+
+
+EXPERIMENT = Experiment(
+    name="table4",
+    title="Table 4: reversible encoder-decoder, English to German, sacreBLEU on newstest2014",
+    metric="sacreBLEU on newstest2014; in-domain: on Multi30k's test set",
+    better="higher",
+    columns=("cased", "uncased", "greedy", "shuffled", "in-domain", "in-domain, shuffled"),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 2, "gpu": 3, "paper": 1},
+    paper={
+        ("base, 100K steps", "cased"): 26.9,
+        ("base, 100K steps", "uncased"): 27.4,
+        ("base, 500K steps, no weight sharing", "cased"): 27.4,
+        ("base, 500K steps, no weight sharing", "uncased"): 27.9,
+        ("big, 300K steps, no weight sharing", "cased"): 28.4,
+        ("big, 300K steps, no weight sharing", "uncased"): 28.9,
+    },
+    notes={
+        "smoke": "numbers in words, a model of 16 units, 3 steps: shows that everything runs, nothing else",
+        "laptop": "some 200,000 pairs of Tatoeba and Multi30k, 3 + 3 layers of d_model 128, 6,000 steps of at most 2,048 "
+        "tokens, the first 1,000 pairs of each test set; the paper: 4.5 million pairs of WMT14, 6 + 6 layers of 512",
+        "gpu": "the same pairs, 3 + 3 layers of d_model 512, 10,000 steps of at most 16,384 tokens",
+        "paper": "WMT14 pairs called wmt14 in the cache, 100,000 to 500,000 steps of 24,576 tokens; newstest2014 whole",
+    },
+    curve=("step", "validation bits per byte"),
+)

@@ -1,0 +1,92 @@
+"""Translations by beam search, over cached decoding: of an encoder-decoder, or of a language model.
+
+B sentences, S source length.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from reformer.generation.beam_search import Hypothesis, search_beams_in_batch
+from reformer.generation.stopping import Stopping
+from reformer.generation.text import start_rows
+from reformer.models import ReformerEncoderDecoder, ReformerLM
+
+
+def translate(
+    model: ReformerEncoderDecoder,
+    sources: Sequence[Sequence[int]],
+    *,
+    end_id: int,
+    num_beams: int = 4,
+    alpha: float = 0.6,
+    extra_tokens: int = 50,
+    seed: int = 0,
+) -> list[list[Hypothesis]]:
+    """Of each source its ``num_beams`` best translations, best first, decoded as one batch.
+
+    A translation ends with ``end_id``, which it holds, or has as many tokens as its source and ``extra_tokens`` more, up to
+    the model's longest input (Vaswani et al. 2017, section 6.1: beam 4, alpha 0.6, 50 more). ``num_beams=1`` is greedy.
+    A row's result is the same, to rounding, whatever the others. Raises ValueError for no or an empty source.
+    """
+    _check(sources)
+    longest = model.config.longest_input
+    limits = [len(source) + extra_tokens for source in sources]
+    if longest is not None:
+        limits = [min(limit, longest) for limit in limits]
+    device = model.norm.weight.device
+    source, segment_ids = pad(sources, device)
+    state = model.decoding_state(source, source_segment_ids=segment_ids, max_len=max(limits), seed=seed)
+    start = torch.full((len(sources), 1), model.config.start_id, device=device)
+    return search_beams_in_batch(
+        model, state, start, limits, num_beams=num_beams, alpha=alpha, stopping=stopping_at(end_id)
+    )
+
+
+def translate_packed(
+    model: ReformerLM,
+    sources: Sequence[Sequence[int]],
+    *,
+    end_id: int,
+    num_beams: int = 4,
+    alpha: float = 0.6,
+    extra_tokens: int = 50,
+    seed: int = 0,
+) -> list[list[Hypothesis]]:
+    """``translate`` by a causal language model that was trained on sources followed by their targets."""
+    _check(sources)
+    longest = model.config.longest_input
+    limits = [len(source) + extra_tokens for source in sources]
+    if longest is not None:
+        # The prompts are padded to the longest of them, and the start token is one more.
+        limits = [min(limit, longest - max(map(len, sources)) - 1) for limit in limits]
+    tokens, segment_ids, state = start_rows(model, sources, max(limits), seed, None)
+    return search_beams_in_batch(
+        model,
+        state,
+        tokens,
+        limits,
+        segment_ids=segment_ids,
+        num_beams=num_beams,
+        alpha=alpha,
+        stopping=stopping_at(end_id),
+    )
+
+
+def _check(sources: Sequence[Sequence[int]]) -> None:
+    if not sources or min(map(len, sources)) < 1:
+        raise ValueError("every source must have at least one token, its end token if nothing else")
+
+
+def pad(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:
+    """Rows as one tensor [B, S], padded on the right, and its segment ids (None: no padding)."""
+    width = max(map(len, rows))
+    tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
+    segment_ids = torch.tensor([[0] * len(row) + [-1] * (width - len(row)) for row in rows], device=device)
+    return tokens, None if min(map(len, rows)) == width else segment_ids
+
+
+def stopping_at(end_id: int) -> Stopping:
+    """A text is over with this token."""
+    return Stopping((b"e",), lambda token: b"e" if token == end_id else b".")

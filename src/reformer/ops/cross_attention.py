@@ -1,0 +1,80 @@
+"""Attention of one sequence to another: a decoder's tokens to an encoder's output (Vaswani et al. 2017, section 3.2).
+
+B batch, H heads, T queries, S keys, D head size.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reformer.ops.checks import (
+    require_choice,
+    require_dropout,
+    require_float,
+    require_integer,
+    require_same,
+    require_same_device,
+    require_shape,
+)
+from reformer.ops.counter_rng import as_seed
+from reformer.ops.dense import masked_attention, softmax_average
+
+
+def cross_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    key_segment_ids: Tensor | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    dropout_seed: int | Tensor | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """out_i = Σ_j softmax_j(scale · q_i·k_j) v_j over the keys j that are no padding; [B, H, T, Dv].
+
+    Args:
+        q, k, v: [B, H, T, D], [B, H, S, D], [B, H, S, Dv]; any T and S from 1.
+        key_segment_ids: [B, S]; a negative id is padding, which nobody sees. A row of nothing else gives 0.
+        scale: default D^-0.5.
+        dropout_p: probability of dropping a pair, a pure function of (``dropout_seed``, b, h, i, j).
+        impl: "sdpa" (torch's scaled_dot_product_attention; no dropout), "reference" (the definition, which holds [T, S]
+            weights), or "auto": "sdpa", except with dropout, which needs the weights.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit; ``impl="sdpa"`` with dropout.
+    """
+    require_choice("impl", impl, ("auto", "sdpa", "reference"))
+    _check(q, k, v, key_segment_ids)
+    require_dropout(dropout_p, dropout_seed)
+    if impl == "sdpa" and dropout_p > 0.0:
+        raise ValueError("impl='sdpa' draws hidden random numbers for dropout; use impl='auto' or impl='reference'")
+    scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
+    seen = None if key_segment_ids is None else (key_segment_ids >= 0)[:, None, None]
+    if impl == "reference":
+        logits = scale * (q @ k.transpose(-1, -2))
+        if seen is not None:
+            logits = logits.masked_fill(~seen, float("-inf"))
+        return softmax_average(logits, v, dropout_p, seed)[0]
+    if seen is None and dropout_p == 0.0:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    visible = torch.ones(1, 1, 1, k.shape[2], dtype=torch.bool, device=q.device) if seen is None else seen
+    return masked_attention(q, k, v, visible, scale, dropout_p, seed)
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, key_segment_ids: Tensor | None) -> None:
+    require_float("q", q)
+    require_shape("q", q, (None, None, None, None), "[batch, heads, queries, head_dim]")
+    B, H, _, D = q.shape
+    require_shape("k", k, (B, H, None, D), "[batch, heads, keys, head_dim], batch, heads and width as q,")
+    require_shape("v", v, (B, H, k.shape[2], None), "[batch, heads, keys, value head_dim], as k,")
+    require_same("q", q, "k", k)
+    require_same("q", q, "v", v)
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if min(x.shape) < 1:
+            raise ValueError(f"{name} must have at least one element along every axis, got {list(x.shape)}")
+    if key_segment_ids is not None:
+        require_integer("key_segment_ids", key_segment_ids)
+        require_shape("key_segment_ids", key_segment_ids, (B, k.shape[2]), "[batch, keys]")
+        require_same_device("q", q, "key_segment_ids", key_segment_ids)

@@ -380,8 +380,8 @@ MUTATIONS = (
     Mutation(
         "dropout: mode taken when the branch runs, not when it was made",
         "layers/reversible.py",
-        "arguments = (x, seed, segment_ids, position_ids, saved, training)",
-        "arguments = (x, seed, segment_ids, position_ids, saved, self.training)",
+        "arguments = (x, seed, segment_ids, position_ids, saved, training, *memory)",
+        "arguments = (x, seed, segment_ids, position_ids, saved, self.training, *memory)",
         f"{REVERSIBLE}::test_switching_the_mode_between_forward_and_backward",
     ),
     Mutation(
@@ -395,8 +395,8 @@ MUTATIONS = (
     Mutation(
         "reversible: recomputation outside autocast",
         "ops/reversible.py",
-        "with _autocast(ctx.autocast):\n                update, d_input",
-        "with nullcontext():\n                update, d_input",
+        "with _autocast(ctx.autocast):\n                arguments = _arguments",
+        "with nullcontext():\n                arguments = _arguments",
         f"{REVERSIBLE}::test_lsh_under_autocast_with_the_same_buckets",
     ),
     Mutation(
@@ -423,15 +423,15 @@ MUTATIONS = (
     Mutation(
         "reversible: a frozen parameter shifts the gradients of the next",
         "ops/reversible.py",
-        "d_parameters = tuple(next(found) if p.requires_grad else None for p in leaves)",
-        "d_parameters = tuple(next(found, None) for p in leaves)",
+        "d_tensors = tuple(next(found) if p.requires_grad else None for p in leaves)",
+        "d_tensors = tuple(next(found, None) for p in leaves)",
         "tests/ops/test_reversible.py::test_every_choice_of_frozen_parameters",
     ),
     Mutation(
         "reversible: hooks fire on the way",
         "ops/reversible.py",
-        "leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]",
-        "leaves = list(parameters)",
+        "leaves = [p.detach().requires_grad_(p.requires_grad) for p in tensors]",
+        "leaves = list(tensors)",
         f"{REVERSIBLE}::test_hooks_see_each_gradient_once_and_whole",
     ),
     # Chunking
@@ -1187,8 +1187,8 @@ MUTATIONS = (
     Mutation(
         "decoding: an update reads the wrong stream",
         "layers/decoding.py",
-        "_feed_forward(layer.feed_forward, x1)",
         "_feed_forward(layer.feed_forward, x2)",
+        "_feed_forward(layer.feed_forward, x1)",
         DECODED_MODEL,
     ),
     Mutation(

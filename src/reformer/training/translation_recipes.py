@@ -6,7 +6,7 @@ Each needs ``--data``: a file of two columns, or a folder with train.en, train.d
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from reformer.models import EncoderDecoderConfig, ReformerConfig
 from reformer.training.config import OptimizerConfig
@@ -117,7 +117,7 @@ def translation_overfit() -> TranslationConfig:
 def translation_packed() -> PackedTranslationConfig:
     """Source and target in one causal sequence, read by LSH attention, at the size of translation-small."""
     base = translation_small()
-    shared = {f: getattr(base, f) for f in base.__dataclass_fields__ if f not in ("name", "task", "model")}
+    shared = {f.name: getattr(base, f.name) for f in fields(base) if f.name not in ("name", "task", "model")}
     return PackedTranslationConfig(
         **shared,
         name="translation-packed",

@@ -45,7 +45,11 @@ def cases(scale: str, seed: int) -> list[Case]:
         assert isinstance(config, TranslationConfig)
         config = replace(_AT_SCALE[scale](config), name=f"{name}-{scale}", seed=seed)
         pairs = _TEST_PAIRS[scale]
-        found.append(training_case(row, config, _measure(pairs), measured={"pairs of a test set": pairs}))
+        found.append(
+            training_case(
+                row, config, _measure(pairs, 5 if scale == "smoke" else 50), measured={"pairs of a test set": pairs}
+            )
+        )
     return found
 
 
@@ -80,14 +84,16 @@ _AT_SCALE: dict[str, Callable[[TranslationConfig], TranslationConfig]] = {
 }
 
 
-def _measure(pairs: int) -> Callable[[Any, Any], tuple[dict[str, float], str]]:
+def _measure(pairs: int, extra_tokens: int) -> Callable[[Any, Any], tuple[dict[str, float], str]]:
     """Columns of newstest2014, or of the only test set; those of any other set bear its name."""
 
     def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         columns: dict[str, float] = {}
         protocols = []
         for beams in (1, 4):
-            for row in bleu_rows(task, model, "test", BeamOptions(num_beams=beams), limit=pairs):
+            for row in bleu_rows(
+                task, model, "test", BeamOptions(num_beams=beams, extra_tokens=extra_tokens), limit=pairs
+            ):
                 name = _column(row, len(task.pairs.sets("test")))
                 if name is not None:
                     columns[name] = row["value"]

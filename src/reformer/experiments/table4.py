@@ -7,7 +7,7 @@ steps with shared weights, 27.4 (27.9) after 500,000 without, 28.4 (28.9) for th
 reversible layers cost quality, at its own size: the same model, seeds and batches with and without them, and a decoder that
 reads source and target as one sequence by LSH attention, as the authors did later. It needs pairs called "ende" in the cache
 (docs/translation.md); its BLEU on newstest2014 is low, for its pairs are few and of other kinds of text. "shuffled": the
-control whose sources are shuffled. Expected on two CPU cores: half an hour a line and seed.
+control whose sources are shuffled. Expected on two CPU cores: a quarter of an hour a line and seed.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ EXPERIMENT = Experiment(
     },
     notes={
         "smoke": "numbers in words, a model of 16 units, 3 steps: shows that everything runs, nothing else",
-        "laptop": "some 200,000 pairs of Tatoeba and Multi30k, 3 + 3 layers of d_model 128, 6,000 steps of at most 2,048 "
+        "laptop": "some 200,000 pairs of Tatoeba and Multi30k, 3 + 3 layers of d_model 128, 1,500 steps of at most 2,048 "
         "tokens, the first 1,000 pairs of each test set; the paper: 4.5 million pairs of WMT14, 6 + 6 layers of 512",
         "gpu": "the same pairs, 3 + 3 layers of d_model 512, 10,000 steps of at most 16,384 tokens",
         "paper": "WMT14 pairs called wmt14 in the cache, 100,000 to 500,000 steps of 24,576 tokens; newstest2014 whole",

@@ -178,7 +178,10 @@ BAD_INPUT = {
     "no beams": (["generate", "{run}", "--n-bytes", "3", "--num-beams", "0"], "num_beams must be at least 1, got 0"),
     "empty stop string": (["generate", "{run}", "--n-bytes", "3", "--stop", ""], "at least one byte"),
     "bad penalty": (["generate", "{run}", "--repetition-penalty", "0"], "repetition_penalty must be above 0"),
-    "enwik8 of wrong content": (["data", "enwik8", "--file", "{folder}/text.txt"], "100,000,000"),
+    "enwik8 of wrong content": (
+        ["data", "enwik8", "--file", "{folder}/text.txt", "--cache-dir", "{folder}/none"],
+        "100,000,000",
+    ),
     "enwik8 not prepared": (["train", "enwik8-64k-3l", "--cache-dir", "{folder}/none"], "reformer data enwik8"),
     "env with arguments": (["env", "now"], "takes no arguments"),
 }

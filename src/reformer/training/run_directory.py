@@ -101,7 +101,7 @@ def load_trained(
     """``load_model`` of a run that trained a language model. Raises RunError for one that translates."""
     run, model, step = load_model(directory, which, notice)
     if not isinstance(model, ReformerLM):
-        raise RunError(f"{directory} holds a model that translates; try it with: reformer translate {directory}")
+        raise RunError(f"{directory} holds a model that translates; measure it with: reformer eval {directory}")
     return run, model, step
 
 

@@ -219,11 +219,12 @@ def open_library(path: Path) -> Any:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return f"{path.name} does not load: {error}"
-    library.reformer_isa_name.restype = ctypes.c_char_p
-    library.reformer_decode_scratch.restype = c_int64
     for index, struct in enumerate(_STRUCTS):
         if library.reformer_struct_size(index) != ctypes.sizeof(struct):
             return f"{path.name} is of another version of reformer-torch; reinstall it"
+    # Only now: a library of another version may not have these.
+    library.reformer_isa_name.restype = ctypes.c_char_p
+    library.reformer_decode_scratch.restype = c_int64
     return library
 
 

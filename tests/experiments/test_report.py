@@ -59,6 +59,16 @@ def test_a_table_shows_the_papers_number_ours_and_what_was_not_run():
     assert "table2, laptop: not run" not in text
 
 
+def test_the_first_page_says_whether_local_layers_alone_did_better(tmp_path):
+    import json
+
+    for local, winner in ((1.5, "local layers alone"), (2.5, "LSH and local layers")):
+        rows = [row("lsh + local", 0, name="baselines", test=2.0), row("local only", 0, name="baselines", test=local)]
+        (tmp_path / "baselines.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+        text = write_report(tmp_path, tmp_path / "docs/results.md")[0].read_text()
+        assert f"**On enwik8 at laptop scale {winner} did better**" in text.split("## ")[0]
+
+
 class References(HTMLParser):
     def __init__(self):
         super().__init__()

@@ -49,12 +49,29 @@ def write_report(results: Path, document: Path) -> list[Path]:
         here = [path for path in figures if path is not None]
         drawn += here
         sections.append(section(each, rows, [path.relative_to(document.parent).as_posix() for path in here]))
-    text = "\n\n".join([_INTRODUCTION, _summary(experiments, rows), *sections, _SURVEY]) + "\n"
+    parts = [_INTRODUCTION, *_local_or_lsh(rows), _summary(experiments, rows), *sections, _SURVEY]
+    text = "\n\n".join(parts) + "\n"
     page = document.with_suffix(".html")
     document.parent.mkdir(parents=True, exist_ok=True)
     write_durably(document, text.encode())
     write_durably(page, html_page(TITLE, text, document.parent).encode())
     return [document, page, *drawn]
+
+
+def _local_or_lsh(rows: Sequence[Row]) -> list[str]:
+    """Whether LSH layers paid for themselves on text, at each scale where both were run: the first thing a reader asks."""
+    baselines, sentences = experiment("baselines"), []
+    for scale in SHOWN_SCALES:
+        cells = {line.name: line.cell("test") for line in lines(baselines, rows, scale)}
+        lsh, local = cells.get("lsh + local"), cells.get("local only")
+        if lsh is not None and local is not None:
+            winner = "LSH and local layers" if lsh.mean < local.mean else "local layers alone"
+            sentences.append(
+                f"**On enwik8 at {scale} scale {winner} did better** at equal steps: LSH and local layers "
+                f"{lsh.text(baselines.digits)}, local layers alone {local.text(baselines.digits)} bits per byte "
+                f"({min(len(lsh.values), len(local.values))} seeds; see `baselines`)."
+            )
+    return sentences
 
 
 def overview(experiments: Sequence[Experiment], rows: Sequence[Row]) -> list[list[str]]:

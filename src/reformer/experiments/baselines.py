@@ -10,10 +10,7 @@ attention keeps no activations either. Expected on two CPU cores: 5 to 15 minute
 from __future__ import annotations
 
 from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.tasks import Task
+from reformer.experiments.text_models import NOTES, text_case, text_config
 
 # (line, kind of the layers in question, steps relative to the LSH model's)
 _LINES: tuple[tuple[str, str, dict[str, float]], ...] = (
@@ -27,18 +24,8 @@ _LINES: tuple[tuple[str, str, dict[str, float]], ...] = (
 
 def cases(scale: str, seed: int) -> list[Case]:
     """One training for each line."""
-
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
-        value, protocol = held_out_bits(scale, model, task)
-        return {"test": value}, protocol
-
     return [
-        training_case(
-            row,
-            text_config(scale, seed, kind=kind, steps=steps.get(scale, 1.0)),
-            measure,
-            measured={"test bytes": TEST_BYTES[scale]},
-        )
+        text_case(row, text_config(scale, seed, kind=kind, steps=steps.get(scale, 1.0)), scale)
         for row, kind, steps in _LINES
     ]
 

@@ -11,10 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.tasks import Task
+from reformer.experiments.text_models import NOTES, text_case, text_config
 
 _LINES: dict[str, dict[str, Any]] = {
     "paper": {"pattern": "paper"},
@@ -25,16 +22,7 @@ _LINES: dict[str, dict[str, Any]] = {
 
 def cases(scale: str, seed: int) -> list[Case]:
     """One training for each pattern."""
-
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
-        value, protocol = held_out_bits(scale, model, task)
-        return {"test": value}, protocol
-
-    measured = {"test bytes": TEST_BYTES[scale]}
-    return [
-        training_case(row, text_config(scale, seed, **changes), measure, measured=measured)
-        for row, changes in _LINES.items()
-    ]
+    return [text_case(row, text_config(scale, seed, **changes), scale) for row, changes in _LINES.items()]
 
 
 EXPERIMENT = Experiment(

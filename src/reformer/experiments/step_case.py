@@ -9,6 +9,7 @@ import torch
 
 from reformer.bench.worker import Worker
 from reformer.models import ReformerConfig
+from reformer.training.environment import chosen_device
 
 _REPEATS = 3
 
@@ -29,7 +30,7 @@ def measure_step(
 
     Raises ``bench.timing.NotRun`` if the process fails or is killed for its memory.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device("auto").type
     with Worker(
         "reformer.bench.training_step:TrainingStep",
         contender="reformer",

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from reformer.evaluation import attention_variant
+from reformer.experiments.experiment import Case
+from reformer.experiments.training_case import training_case
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.recipes import enwik8_64k_12l, quickstart
@@ -16,9 +18,10 @@ NOTES = {
     "laptop": "enwik8, 4 layers of d_model 192 and windows of 8,192 bytes for 240 steps (2.0 MB), where the paper trains "
     "12 layers of d_model 1,024 with windows of 65,536 for 20,000 steps of 8",
     "gpu": "enwik8, 6 layers of d_model 512, windows of 65,536 bytes, 4,000 steps (0.26 GB)",
-    "paper": "the paper's 12 layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8",
+    "paper": "the paper's 12 layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8; two of three layers local, "
+    "where the paper's are all LSH",
 }
-# Layers by kind: as many LSH layers as each scale's local layers allow for.
+# The LSH layers are those that an experiment may make another kind.
 LAYERS = {
     "smoke": ("local", "lsh"),
     "laptop": ("local", "local", "lsh", "local"),
@@ -66,6 +69,16 @@ def _paper() -> TrainConfig:
 
 
 _BASES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "paper": _paper}
+
+
+def text_case(row: str, config: TrainConfig, scale: str) -> Case:
+    """Train ``config`` and measure bits per byte on the test split, column "test"."""
+
+    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+        value, protocol = held_out_bits(scale, model, task)
+        return {"test": value}, protocol
+
+    return training_case(row, config, measure, measured={"test bytes": TEST_BYTES[scale]})
 
 
 def held_out_bits(scale: str, model: ReformerLM, task: Task, attention: str = "as-trained") -> tuple[float, str]:

@@ -11,7 +11,7 @@ from reformer.training.config import OptimizerConfig, TrainConfig
 
 
 def images_small() -> TrainConfig:
-    """Photographs of 32 x 32 pixels (--data FOLDER or ZIP), on a laptop CPU, in ten minutes."""
+    """Photographs of 32 x 32 pixels (--data FOLDER or ZIP), on a laptop CPU: 600 steps of two, some 3.7 million bytes."""
     return TrainConfig(
         name="images-small",
         task="images",

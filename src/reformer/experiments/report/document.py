@@ -69,7 +69,7 @@ def _local_or_lsh(rows: Sequence[Row]) -> list[str]:
             sentences.append(
                 f"**On enwik8 at {scale} scale {winner} did better** at equal steps: LSH and local layers "
                 f"{lsh.text(baselines.digits)}, local layers alone {local.text(baselines.digits)} bits per byte "
-                f"({min(len(lsh.values), len(local.values))} seeds; see `baselines`)."
+                f"(seeds: {min(len(lsh.values), len(local.values))}; see `baselines`)."
             )
     return sentences
 

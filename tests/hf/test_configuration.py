@@ -34,6 +34,7 @@ UNUSUAL = ReformerConfig(
     dropout=0.1,
     attention_dropout=0.2,
     reversible=False,
+    streams=1,
     ff_chunk_len=7,
     loss_chunk_len=None,
     impl="eager",

@@ -137,3 +137,9 @@ def test_gradient_checkpointing_makes_a_plain_stack_recompute():
     assert model.trunk.stack.reversible
     model.gradient_checkpointing = False
     assert not model.trunk.stack.reversible
+
+
+def test_gradient_checkpointing_of_one_stream_is_refused():
+    model = wrapped(ReformerTorchModel, reversible=False, streams=1)
+    with refuses(ValueError, "streams=1", "leave gradient checkpointing off"):
+        enable_checkpointing(model)

@@ -52,6 +52,33 @@ def test_gradients_are_those_of_plain_autograd(training: bool):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
+def test_one_stream_is_an_ordinary_transformer():
+    made = stack(2, reversible=False).eval()
+    ordinary = ReversibleStack(
+        D_MODEL,
+        [(layer.attention.inner, layer.feed_forward.inner) for layer in made.layers],
+        reversible=False,
+        streams=1,
+    ).double()
+    ordinary.load_state_dict(made.state_dict())
+    _, x = streams()
+    expected = x
+    for layer, (attention_seed, _, _) in zip(ordinary.layers, ordinary.seeds(torch.tensor(3))):
+        branch = layer.attention
+        seed = branch.inner_seed(attention_seed)
+        expected = expected + branch.inner(branch.norm(expected), seed=seed)
+        expected = expected + layer.feed_forward.inner(layer.feed_forward.norm(expected))
+    for found in ordinary.eval()(x, x, seed=3):
+        torch.testing.assert_close(found, expected)
+    assert not torch.allclose(made(x, x, seed=3)[1], expected)
+
+
+@pytest.mark.parametrize(("n", "reversible"), [(1, True), (0, False), (3, False)])
+def test_a_number_of_streams_that_cannot_be_is_refused(n: int, reversible: bool):
+    with pytest.raises(ValueError, match="streams"):
+        ReversibleStack(D_MODEL, [], reversible=reversible, streams=n)
+
+
 def test_buckets_are_not_computed_again_in_the_backward(monkeypatch: pytest.MonkeyPatch):
     calls = []
     hash_once = attention_module.seeded_buckets

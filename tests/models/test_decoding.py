@@ -46,6 +46,7 @@ def random_model(draw: random.Random) -> ReformerLM:
         attention_dropout=0.3,
         ff_chunk_len=draw.choice([None, 7]),
         attention_scale=draw.choice([1.0, 0.5]),
+        **draw.choice([{}, {}, {"streams": 1, "reversible": False}]),
     )
     torch.manual_seed(draw.randrange(1000))
     return ReformerLM(config).eval()

@@ -12,6 +12,7 @@ KINDS = [
     {"positions": "rotary"},
     {"attention": ("lsh", "local", "full"), "encoder_attention": ("lsh",), "pattern": "bucket"},
     {"tie_embeddings": True, "positions": "learned", "attention": ("full",)},
+    {"streams": 1, "reversible": False},
 ]
 
 

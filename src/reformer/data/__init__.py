@@ -4,6 +4,7 @@ from reformer.data.corpus import SPLITS, Corpus, open_corpus
 from reformer.data.enwik8 import prepare_enwik8
 from reformer.data.errors import DataError
 from reformer.data.loading import load_corpus
+from reformer.data.recall import noise_filler, recall_batch
 from reformer.data.sampling import evaluation_windows, sample_windows, shift_right, shuffled, shuffled_rows
 from reformer.data.synthetic import duplication_batch, masked_batch
 
@@ -15,8 +16,10 @@ __all__ = [
     "evaluation_windows",
     "load_corpus",
     "masked_batch",
+    "noise_filler",
     "open_corpus",
     "prepare_enwik8",
+    "recall_batch",
     "sample_windows",
     "shift_right",
     "shuffled",

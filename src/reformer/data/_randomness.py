@@ -5,7 +5,7 @@ import numpy as np
 from reformer.data.errors import DataError
 
 # One stream per use, so that the same seed gives unrelated numbers to each.
-WINDOWS, DUPLICATION, MASKING, ORDER, PAIRS = range(5)
+WINDOWS, DUPLICATION, MASKING, ORDER, PAIRS, RECALL, NOISE, PICTURES = range(8)
 _LIMIT = 1 << 64
 
 

@@ -10,14 +10,18 @@ from reformer.experiments.experiment import Experiment
 NAMES = (
     "table1-3",
     "table2",
+    "figure3",
+    "figure4",
     "table4",
     "figure5-left",
+    "figure5-right",
     "claims",
     "baselines",
     "context",
     "ablate-lsh",
     "patterns",
     "scale",
+    "recall",
 )
 
 

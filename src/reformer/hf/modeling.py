@@ -160,6 +160,10 @@ class ReformerTorchModel(ReformerTorchPreTrainedModel):
 
     @gradient_checkpointing.setter
     def gradient_checkpointing(self, enable: bool) -> None:
+        if enable and self.config.streams == 1:
+            raise ValueError(
+                "an ordinary Transformer (streams=1) cannot recompute here: leave gradient checkpointing off"
+            )
         if enable and self.config.reversible:
             logger.warning_once("gradient checkpointing changes nothing here: reversible layers recompute already")
         # A stack with reversible=False is the same function with ordinary autograd: there the flag has a meaning.

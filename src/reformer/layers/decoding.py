@@ -111,11 +111,12 @@ def decode_stack(
 ) -> tuple[Tensor, Tensor]:
     """(y1, y2) [B, T, d_model] of the new tokens as ``ReversibleStack.forward`` has them; never any dropout."""
     for index, (layer, cache) in enumerate(zip(stack.layers, caches)):
-        x1, x2 = x2, x1 + _attention(layer.attention, x2, cache, new)
+        x1, x2 = stack.added(x1, x2, _attention(layer.attention, x2, cache, new))
         if layer.cross_attention is not None:
             assert memory is not None
-            x1, x2 = x2, x1 + _read(layer.cross_attention, x2, *memory.layers[index], memory.segment_ids)
-        x1, x2 = x2, x1 + _feed_forward(layer.feed_forward, x2)
+            read = _read(layer.cross_attention, x2, *memory.layers[index], memory.segment_ids)
+            x1, x2 = stack.added(x1, x2, read)
+        x1, x2 = stack.added(x1, x2, _feed_forward(layer.feed_forward, x2))
     return x1, x2
 
 

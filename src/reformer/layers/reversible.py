@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reformer.layers.attention import Saved, SelfAttention, resolve_seed
 from reformer.layers.cross_attention import CrossAttention
 from reformer.layers.feed_forward import FeedForward
-from reformer.ops import Branch, derive_seed, dropout, reversible_sequence
+from reformer.ops import Branch, derive_seed, dropout, residual_sequence, reversible_sequence
 
 _INNER, _RESIDUAL_DROPOUT = 0, 1
 Inner = SelfAttention | CrossAttention | FeedForward
@@ -76,7 +76,10 @@ class ReversibleStack(nn.Module):
     each adding to the stream that the one before it read (the order of the authors' code).
 
     ``reversible=True`` rebuilds activations in the backward pass, so their memory does not grow with depth; False is the
-    same function with ordinary autograd.
+    same function with ordinary autograd. ``streams=1`` is the ordinary Transformer of the same layers, y = x + A(x) and
+    y + F(y), which both returned streams are: what the paper compares with.
+
+    Raises ValueError for ``streams=1`` with ``reversible=True``: one stream cannot be undone.
     """
 
     def __init__(
@@ -88,9 +91,11 @@ class ReversibleStack(nn.Module):
         dropout: float = 0.0,
         norm_eps: float = 1e-5,
         reversible: bool = True,
+        streams: int = 2,
     ) -> None:
         super().__init__()
-        self.reversible = reversible
+        require_streams(streams, reversible)
+        self.reversible, self.streams = reversible, streams
 
         def branch(inner: Inner) -> ResidualBranch:
             return ResidualBranch(d_model, inner, dropout, norm_eps)
@@ -115,7 +120,7 @@ class ReversibleStack(nn.Module):
         memory: Tensor | None = None,
         memory_segment_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(y1, y2), both [B, L, d_model]; ``seed`` as in ``SelfAttention.forward``.
+        """(y1, y2), both [B, L, d_model]; ``seed`` as in ``SelfAttention.forward``. One stream begins as ``x2``.
 
         A decoder reads ``memory`` [B, S, d_model]; a negative id in ``memory_segment_ids`` [B, S] is padding.
         """
@@ -128,7 +133,16 @@ class ReversibleStack(nn.Module):
             branches.append(self._branch(layer.feed_forward, feed_forward_seed, segment_ids, position_ids))
             layers.append(tuple(branches))
         shared = () if memory is None else (memory,)
+        if self.streams == 1:
+            y = residual_sequence(x2, layers, shared=shared)
+            return y, y
         return reversible_sequence(x1, x2, layers, shared=shared, reversible=self.reversible)
+
+    def added(self, x1: Tensor, x2: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
+        """The streams after a residual function of ``x2`` gave ``update``; the next one reads the second of them."""
+        if self.streams == 1:
+            return (y := x2 + update), y
+        return x2, x1 + update
 
     def seeds(self, seed: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each layer, the seeds of attention, feed-forward and cross-attention when the stack gets ``seed``."""
@@ -155,3 +169,11 @@ class ReversibleStack(nn.Module):
             return torch.func.functional_call(module, dict(zip(named, tensors)), arguments)
 
         return Branch(function, tuple(named.values()), reads_memory)
+
+
+def require_streams(streams: int, reversible: bool) -> None:
+    """Raise ValueError unless a stack can have so many streams."""
+    if streams not in (1, 2):
+        raise ValueError(f"streams must be 2, or 1 for an ordinary Transformer; got {streams}")
+    if streams == 1 and reversible:
+        raise ValueError("one stream cannot be undone: streams=1 needs reversible=False")

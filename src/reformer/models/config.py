@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from reformer.layers.attention import split_width
+from reformer.layers.reversible import require_streams
 from reformer.ops.checks import require_at_least, require_choice
 from reformer.ops.chunking import ACTIVATIONS
 from reformer.ops.hashing import bucket_factors
@@ -20,7 +21,7 @@ class ReformerConfig:
     """A Reformer language model, complete: nothing about the function is decided elsewhere.
 
     Models that differ only in ``attention`` (with ``shared_qk``), ``n_hashes``, ``n_buckets``, ``pattern`` or
-    ``reversible`` have the same parameters under the same names.
+    ``reversible`` and ``streams`` have the same parameters under the same names.
     """
 
     vocab_size: int = 256
@@ -73,6 +74,8 @@ class ReformerConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     reversible: bool = True
+    streams: int = 2
+    """1: an ordinary Transformer of the same layers, to compare with; it needs ``reversible=False``."""
     ff_chunk_len: int | None = None
     """Positions per feed-forward slice; None: all at once."""
     loss_chunk_len: int | None = 4096
@@ -95,6 +98,7 @@ class ReformerConfig:
             require_choice("attention", kind, ATTENTION_KINDS)
         require_choice("pattern", self.pattern, PATTERNS)
         require_choice("activation", self.activation, ACTIVATIONS)
+        require_streams(self.streams, self.reversible)
         require_choice("positions", self.positions, POSITIONS)
         require_choice("impl", self.impl, ("auto", "eager", "reference"))
         if self.n_buckets is not None:

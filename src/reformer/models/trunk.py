@@ -144,6 +144,7 @@ def reversible_stack(config: ReformerConfig, cross_attention: Sequence[CrossAtte
         dropout=config.dropout,
         norm_eps=config.layer_norm_eps,
         reversible=config.reversible,
+        streams=config.streams,
     )
 
 

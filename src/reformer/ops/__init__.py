@@ -21,7 +21,7 @@ from reformer.ops.hashing import (
 from reformer.ops.implementations import Choice, choose_implementation
 from reformer.ops.local_attention import local_attention
 from reformer.ops.lsh_attention import PATTERNS, lsh_attention
-from reformer.ops.reversible import Branch, reversible_sequence
+from reformer.ops.reversible import Branch, residual_sequence, reversible_sequence
 
 __all__ = [
     "ACTIVATIONS",
@@ -43,6 +43,7 @@ __all__ = [
     "lsh_attention",
     "places_in_segments",
     "random_rotations",
+    "residual_sequence",
     "reversible_sequence",
     "seeded_buckets",
     "seeded_rotations",

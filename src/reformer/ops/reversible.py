@@ -60,8 +60,7 @@ def reversible_sequence(
     branches = [branch for layer in layers for branch in layer]
     if not reversible:
         for branch in branches:
-            update, _ = branch.function(x2, _arguments(branch, branch.parameters, shared), None)
-            x1, x2 = x2, x1 + update.to(x1.dtype)
+            x1, x2 = x2, x1 + _update(branch, x2, shared)
         return x1, x2
     if x1 is x2:
         x2 = x1.view_as(x1)  # dynamo takes no tensor twice
@@ -69,6 +68,19 @@ def reversible_sequence(
         _let_dynamo_trace_autograd()
     parameters = [p for branch in branches for p in branch.parameters]
     return _Reversible.apply(branches, len(shared), x1, x2, *shared, *parameters)
+
+
+def residual_sequence(x: Tensor, layers: Sequence[tuple[Branch, ...]], *, shared: tuple[Tensor, ...] = ()) -> Tensor:
+    """The ordinary residual network of the same functions: each reads x and adds to it (autograd keeps every activation)."""
+    for layer in layers:
+        for branch in layer:
+            x = x + _update(branch, x, shared)
+    return x
+
+
+def _update(branch: Branch, x: Tensor, shared: tuple[Tensor, ...]) -> Tensor:
+    update, _ = branch.function(x, _arguments(branch, branch.parameters, shared), None)
+    return update.to(x.dtype)
 
 
 class _Reversible(torch.autograd.Function):

@@ -53,15 +53,17 @@ class OptimizerConfig:
 class TrainConfig:
     """A whole run. Same config, same machine and versions: the same bytes, also after an interruption."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("text", "duplication", "images")
+    tasks: ClassVar[tuple[str, ...]] = ("text", "duplication", "recall", "images")
 
     name: str
     task: str = "text"
-    """text: windows of a byte corpus; duplication: the paper's synthetic task 0w0w (seq_len = 2·|w| + 2); images: square
+    """text: windows of a byte corpus; duplication: the paper's synthetic task 0w0w (seq_len = 2·|w| + 2); recall:
+    facts stated and asked for again, in noise or in the text of a corpus (``reformer.data.recall``); images: square
     pictures as bytes, each one sequence (seq_len = 3·side²)."""
     data: str = "stdlib"
     """stdlib (this Python's own source text), enwik8, the path of a file or folder (.gz .xz .zst too), or - for standard input;
-    of images, the path of a folder, a zip or tar archive of pictures, or of the downsampled ImageNet's files."""
+    of recall, these or synthetic (noise); of images, the path of a folder, a zip or tar archive of pictures, or of the
+    downsampled ImageNet's files, or shapes (drawn, they need no data)."""
     objective: str = "causal"
     """causal: next byte; masked: hidden bytes, for a bidirectional model (model.causal False)."""
     seq_len: int = 4096
@@ -82,7 +84,7 @@ class TrainConfig:
     eval_every: int = 200
     """Steps between evaluations on the validation split; the last step is always evaluated."""
     eval_bytes: int = 65_536
-    """Validation bytes (duplication: sequences; images: whole pictures of at most so many, at least one) of one evaluation."""
+    """Validation bytes of one evaluation (duplication, recall: sequences; images: whole pictures of at most so many bytes)."""
     checkpoint_every: int = 100
     keep_last: int = 2
     """Newest checkpoints kept, beside the best one."""
@@ -105,7 +107,7 @@ class TrainConfig:
             raise ValueError(
                 f"objective {self.objective!r} needs model.causal={self.objective == 'causal'}, got {self.model.causal}"
             )
-        if self.task in ("text", "images") and self.model.vocab_size != 256:
+        if self.task in ("text", "images", "recall") and self.model.vocab_size != 256:
             raise ValueError(
                 f"task {self.task!r} is over bytes: model.vocab_size must be 256, got {self.model.vocab_size}"
             )
@@ -113,6 +115,8 @@ class TrainConfig:
             self._check_images()
         if self.task == "duplication":
             self._check_duplication()
+        if self.task == "recall" and self.objective != "causal":
+            raise ValueError("task 'recall' is causal: what is asked was stated before")
 
     def _check_duplication(self) -> None:
         if self.seq_len % 2 or self.seq_len < 4:

@@ -101,11 +101,38 @@ def duplication() -> TrainConfig:
     )
 
 
+def recall() -> TrainConfig:
+    """Associative recall with local and LSH attention, facts in noise (or --data CORPUS: in text), on a laptop CPU."""
+    return TrainConfig(
+        name="recall",
+        task="recall",
+        data="synthetic",
+        seq_len=1024,
+        batch_size=8,
+        steps=600,
+        eval_every=100,
+        eval_bytes=64,
+        checkpoint_every=100,
+        optimizer=OptimizerConfig(name="muon", lr=0.02, schedule="cosine", warmup_steps=20),
+        model=ReformerConfig(
+            d_model=128,
+            d_ff=256,
+            n_heads=2,
+            attention=("local", "lsh"),
+            n_hashes=4,
+            positions="rotary",
+            max_len=65_536,
+            embedding_std=1.0,
+        ),
+    )
+
+
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "quickstart": quickstart,
     "enwik8-64k-3l": enwik8_64k_3l,
     "enwik8-64k-12l": enwik8_64k_12l,
     "duplication": duplication,
+    "recall": recall,
     **IMAGE_RECIPES,
     **TRANSLATION_RECIPES,
 }

@@ -26,6 +26,7 @@ from reformer.training.config import TrainConfig
 from reformer.training.corpus_card import corpus_card
 from reformer.training.image_task import ImageTask, load_task_images
 from reformer.training.language_model_task import LanguageModelTask
+from reformer.training.recall_task import RecallTask
 from reformer.training.translation_config import TranslationConfig
 from reformer.training.translation_task import make_translation_task
 
@@ -186,5 +187,7 @@ def make_task(config: TrainConfig, cache_dir: Path, prepared: Path | None = None
         return make_translation_task(config, cache_dir, prepared)
     if config.task == "images":
         return ImageTask(config, load_task_images(config, cache_dir, prepared))
+    if config.task == "recall" and config.data == "synthetic":
+        return RecallTask(config, None)
     corpus = open_corpus(prepared) if prepared is not None else load_corpus(config.data, cache_dir)
-    return TextTask(config, corpus)
+    return RecallTask(config, corpus) if config.task == "recall" else TextTask(config, corpus)

@@ -94,9 +94,9 @@ def translation_small() -> TranslationConfig:
 
 
 def translation_small_ordinary() -> TranslationConfig:
-    """translation-small with ordinary backpropagation: the same function and as many parameters."""
+    """translation-small as an ordinary Transformer, x + f(x) in one stream: as many parameters."""
     base = translation_small()
-    return replace(base, name="translation-small-ordinary", model=replace(base.model, reversible=False))
+    return replace(base, name="translation-small-ordinary", model=replace(base.model, reversible=False, streams=1))
 
 
 def translation_overfit() -> TranslationConfig:

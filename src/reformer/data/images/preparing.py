@@ -16,6 +16,7 @@ from reformer.data.files import file_key
 from reformer.data.folder import folder_key, folder_members
 from reformer.data.images.decoding import HOW, UnreadablePicture
 from reformer.data.images.reading import SUFFIXES, holds_pictures, names, pictures
+from reformer.data.images.shapes import N_PICTURES, RULE, shape_picture
 from reformer.data.images.splits import SplitRule, choose_rule, digest_of
 from reformer.data.preparing import SplitWriter, prepare
 
@@ -33,9 +34,13 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     of a folder with pictures, archives (zip, tar) of them or the npz batches of the downsampled ImageNet, of one such
     archive, or of a corpus prepared before. Prepared below ``cache_dir`` once, re-used while the files are unchanged;
     `open_images` gives a split as an array. Pictures that cannot be read are left out, which ``notice`` is told in one
-    line. Raises DataError, one line, for whatever cannot be read, decoded, split or written, and if no picture is left.
+    line. ``source`` may also be the name of such a folder or archive below ``cache_dir/images``, or "shapes", which need
+    no data. Raises DataError, one line, for whatever cannot be read, decoded, split or written, and if no picture is left.
     """
-    path, cache_dir = Path(source).expanduser(), Path(cache_dir)
+    cache_dir = Path(cache_dir)
+    if source == "shapes":
+        return _prepare_shapes(cache_dir, size)
+    path = _find(source, cache_dir)
     if os.path.isfile(path / "card.json") and os.path.isfile(split_path(path, "train")):
         return check_images(open_corpus(path), size)
     files = _files(path, source, cache_dir)
@@ -52,6 +57,27 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     if corpus.card["skipped"]["pictures"]:
         notice(corpus.card["skipped"]["line"])
     return corpus
+
+
+def _find(source: str, cache_dir: Path) -> Path:
+    """The file or folder that ``source`` names; where there is none, the path as given."""
+    path = Path(source).expanduser()
+    kept = [cache_dir / "images" / f"{source}{ending}" for ending in ("", ".zip", ".tar")]
+    return next((found for found in (path, *kept) if found.exists()), path)
+
+
+def _prepare_shapes(cache_dir: Path, size: int) -> Corpus:
+    def fill(working: Path) -> dict:
+        splits, index = {}, 0
+        for split, count in N_PICTURES.items():
+            with SplitWriter(working, split) as writer:
+                for number in range(index, index + count):
+                    writer.write(shape_picture(number, size).tobytes())
+            splits[split] = {**writer.entry, "pictures": count}
+            index += count
+        return _card(size, splits, RULE, 0, "none", "drawn")
+
+    return check_images(prepare(cache_dir, f"shapes-{size}x{size}", str(_FORMAT), "shapes", fill), size)
 
 
 def open_images(corpus: Corpus, split: str) -> np.ndarray:
@@ -154,15 +180,18 @@ def _fill(working: Path, files: Files, size: int, source: str) -> dict:
         splits, tally = _write(working, files, size, rule)
     if empty := [split for split, count in tally.pictures.items() if not count]:
         raise DataError(f"{source}: no picture of {', '.join(empty)} can be read; {tally.line}")
-    skipped = {"pictures": tally.n_skipped, "line": tally.line if tally.n_skipped else "none"}
+    return _card(size, splits, rule.text, tally.n_skipped, tally.line if tally.n_skipped else "none", HOW)
+
+
+def _card(size: int, splits: dict[str, dict], rule: str, n_skipped: int, skipped: str, made: str) -> dict:
     return {
         "bytes": sum(entry["bytes"] for entry in splits.values()),
         "picture": [size, size, 3],
         "layout": "each picture rows from the top, columns from the left, then red, green, blue; one byte each",
-        "made": HOW,
-        "pictures": tally.pictures,
-        "skipped": skipped,
-        "rule": rule.text,
+        "made": made,
+        "pictures": {split: entry["pictures"] for split, entry in splits.items()},
+        "skipped": {"pictures": n_skipped, "line": skipped},
+        "rule": rule,
         "splits": splits,
     }
 

@@ -1,0 +1,74 @@
+"""Figure 3: shared against separate queries and keys, and reversible against ordinary layers, on text and pictures.
+
+    reformer reproduce figure3 --scale laptop
+
+Three layers of full attention, as in the paper: the base shares queries and keys and is reversible. "separate QK" has keys
+of its own (a projection more a layer, logits over the root of the head size); "ordinary" is the Transformer of one stream,
+x + f(x), with as many parameters as the base. In the paper the curves of each pair lie on one another.
+Expected on two CPU cores, two lines at a time on one thread each: three minutes a line and seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reformer.experiments import image_models, text_models
+from reformer.experiments.experiment import Case, Experiment
+from reformer.experiments.image_models import image_case, image_config
+from reformer.experiments.text_models import held_out_bits, text_config
+from reformer.experiments.training_case import training_case
+from reformer.models import ReformerLM
+from reformer.training.config import TrainConfig
+from reformer.training.tasks import Task
+
+_LINES: dict[str, dict[str, Any]] = {
+    "shared QK, reversible": {},
+    "separate QK, reversible": {"shared_qk": False},
+    "shared QK, ordinary": {"reversible": False, "streams": 1},
+}
+_TEXT, _IMAGES = "enwik8, bits per byte", "images, bits per dim"
+_N_LAYERS = 3
+
+
+def _text(scale: str, seed: int, changes: dict[str, Any]) -> TrainConfig:
+    base = text_config(scale, seed)
+    config = replace(base, model=replace(base.model, attention=("full",) * _N_LAYERS, **changes))
+    # Full attention on two cores: shorter windows, as many bytes a step.
+    return replace(config, seq_len=1024, batch_size=8, steps=200, eval_every=25) if scale == "laptop" else config
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """Each kind of model on text, then each on pictures."""
+
+    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+        value, protocol = held_out_bits(scale, model, task)
+        return {_TEXT: value}, protocol
+
+    measured = {"test bytes": text_models.TEST_BYTES[scale]}
+    return [
+        training_case(f"enwik8, {name}", _text(scale, seed, changes), measure, measured=measured)
+        for name, changes in _LINES.items()
+    ] + [
+        image_case(f"images, {name}", image_config(scale, seed, kind="full", **changes), scale, _IMAGES)
+        for name, changes in _LINES.items()
+    ]
+
+
+_TEXT_NOTES = text_models.NOTES | {
+    "laptop": "enwik8, d_model 192 and windows of 1,024 bytes, 200 steps of 8, where the paper has d_model 1,024 and "
+    "windows of 65,536"
+}
+
+EXPERIMENT = Experiment(
+    name="figure3",
+    title="Figure 3: shared and separate QK, reversible and ordinary layers; three layers of full attention",
+    metric="bits per byte (enwik8) or dim (images), test split",
+    better="lower",
+    columns=(_TEXT, _IMAGES),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
+    notes={scale: f"text: {note}; pictures: {image_models.NOTES[scale]}" for scale, note in _TEXT_NOTES.items()},
+    digits=3,
+    curve=("step", "validation bits per byte or dim"),
+)

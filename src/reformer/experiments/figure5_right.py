@@ -1,0 +1,106 @@
+"""Figure 5, right: seconds of one attention, forward and backward, at a constant number of tokens.
+
+    reformer reproduce figure5-right --scale laptop
+
+Columns are length x batch, 32,768 tokens in each. Full attention grows with the length, LSH attention does not. The paper's
+numbers were read off its plot (3% either way) and its hardware is not stated: compare the shapes, not the seconds. Ours:
+8 heads of 64, chunks of 64, causal; hashing and sorting included; median of three calls after one.
+Expected on two CPU cores that do nothing else: ten minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from reformer.bench.case import Case as Shape
+from reformer.bench.subject import BOTH
+from reformer.bench.worker import Worker
+from reformer.experiments.experiment import Case, Experiment, Place, Result
+from reformer.training.environment import chosen_device
+
+_TOKENS = {"smoke": 512, "laptop": 32_768, "gpu": 32_768}
+_LENGTHS = {"smoke": (128, 512), "laptop": (1024, 2048, 4096, 8192, 16_384, 32_768)}
+_LENGTHS["gpu"] = _LENGTHS["laptop"]
+_LINES: dict[str, int | None] = {"full": None, "LSH-1": 1, "LSH-2": 2, "LSH-4": 4, "LSH-8": 8}
+_REPEATS = 3
+_PAPER = {
+    "full": (0.17, 0.30, 0.48, 0.98, 1.9, 3.5),
+    "LSH-1": (0.10, 0.083, 0.072, 0.068, 0.071, 0.075),
+    "LSH-2": (0.15, 0.12, 0.11, 0.10, 0.11, 0.135),
+    "LSH-4": (0.205, 0.18, 0.16, 0.16, 0.19, 0.23),
+    "LSH-8": (0.32, 0.29, 0.28, 0.30, 0.355, 0.44),
+}
+
+
+def _column(length: int, tokens: int) -> str:
+    return f"{length:,} x {tokens // length}"
+
+
+def _shapes(scale: str, rounds: int | None) -> dict[str, Shape]:
+    tokens = _TOKENS[scale]
+    dtype = "bfloat16" if scale == "gpu" else "float32"
+    return {
+        _column(length, tokens): Shape(
+            batch=tokens // length,
+            seq_len=length,
+            n_heads=8,
+            head_dim=64,
+            dtype=dtype,
+            n_hashes=rounds,
+            chunk_len=None if rounds is None else 64,
+        )
+        for length in _LENGTHS[scale]
+    }
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """One case a kind of attention, in a process of its own."""
+
+    def case(row: str, rounds: int | None) -> Case:
+        shapes = {column: asdict(shape) for column, shape in _shapes(scale, rounds).items()}
+
+        def run(place: Place) -> Result:
+            began = perf_counter()
+            with Worker(
+                "reformer.bench.subject:AttentionSubject",
+                contender="sdpa" if rounds is None else "reformer",
+                device=chosen_device("auto").type,
+                threads=torch.get_num_threads(),
+            ) as worker:
+                columns = {
+                    column: median([worker.call("time", case=shape, direction=BOTH) for _ in range(1 + _REPEATS)][1:])
+                    for column, shape in shapes.items()
+                }
+            return Result(
+                columns=columns,
+                cost={"seconds": perf_counter() - began},
+                protocol=f"forward and backward of one causal attention, 8 heads of 64, median of {_REPEATS} calls",
+            )
+
+        return Case(row=row, seed=seed, config={"shapes": shapes, "repeats": _REPEATS}, run=run)
+
+    return [case(row, rounds) for row, rounds in _LINES.items()]
+
+
+_LAPTOP = tuple(_column(length, _TOKENS["laptop"]) for length in _LENGTHS["laptop"])
+
+EXPERIMENT = Experiment(
+    name="figure5-right",
+    title="Figure 5, right: seconds by length at 32,768 tokens a step",
+    metric="seconds of one attention, forward and backward",
+    better="lower",
+    columns=(*_LAPTOP, *(_column(length, _TOKENS["smoke"]) for length in _LENGTHS["smoke"])),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 1, "gpu": 1},
+    paper={(row, column): value for row, values in _PAPER.items() for column, value in zip(_LAPTOP, values)},
+    notes={
+        "smoke": "512 tokens: shows that everything runs, nothing else",
+        "laptop": "float32, one attention of 8 heads of 64; the paper does not state its model or hardware here",
+        "gpu": "bfloat16, one attention of 8 heads of 64",
+    },
+    digits=3,
+)

@@ -1,0 +1,74 @@
+"""The models and trainings on pictures that several experiments compare: one base for each scale, varied by line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reformer.experiments.experiment import Case
+from reformer.experiments.training_case import training_case
+from reformer.models import ReformerLM
+from reformer.training.config import TrainConfig
+from reformer.training.image_recipes import imagenet64_3l, images_small
+from reformer.training.tasks import Task
+
+NOTES = {
+    "smoke": "drawn pictures of 8 x 8, 3 steps: shows that everything runs, nothing else",
+    "laptop": "5,000 photographs called photographs in the cache (docs/images.md), reduced to 16 x 16 (768 tokens), "
+    "3 layers of d_model 192, chunks of 32, 300 steps of 8; the paper: imagenet64 (12,288 tokens), d_model 1,024, chunks of 128",
+    "gpu": "the photographs at 64 x 64 (12,288 tokens), 3 layers of d_model 512, chunks of 128, 3,000 steps of 4",
+    "paper": "imagenet64, 3 layers of d_model 1,024, chunks of 128, 500,000 steps of 8",
+}
+# Bytes of the test pictures that are scored.
+_TEST_BYTES = {"smoke": 10 * 192, "laptop": 256 * 768, "gpu": 1000 * 12_288, "paper": 10_000 * 12_288}
+_LAYERS = 3
+
+
+def image_config(scale: str, seed: int, *, kind: str, **model: Any) -> TrainConfig:
+    """The base training of ``scale`` with every layer of ``kind``; ``model`` changes the model."""
+    base = _BASES[scale]()
+    changed = replace(base.model, attention=(kind,) * _LAYERS, **model)
+    return replace(base, name=f"images-{scale}", seed=seed, eval_every=max(1, base.steps // 8), model=changed)
+
+
+def image_case(row: str, config: TrainConfig, scale: str, column: str) -> Case:
+    """Train ``config`` and measure bits per dim of whole test pictures, as ``column``."""
+
+    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+        result = task.evaluate(model, "test", _TEST_BYTES[scale])
+        return {column: result["bits_per_byte"]}, result["protocol"]
+
+    return training_case(row, config, measure, measured={"test bytes": _TEST_BYTES[scale], "column": column})
+
+
+def _smoke() -> TrainConfig:
+    base = images_small()
+    small = replace(base.model, d_model=32, d_ff=32, n_heads=2, lsh_chunk_len=16, axial_shape=(8, 8, 3))
+    return replace(base, data="shapes", seq_len=192, steps=3, eval_bytes=5 * 192, model=small)
+
+
+def _laptop() -> TrainConfig:
+    base = images_small()
+    model = replace(base.model, lsh_chunk_len=32, positions="axial", axial_shape=(16, 16, 3))
+    return replace(base, data="photographs", seq_len=768, batch_size=8, steps=300, eval_bytes=64 * 768, model=model)
+
+
+def _gpu() -> TrainConfig:
+    base = images_small()
+    model = replace(
+        base.model, d_model=512, d_ff=2048, n_heads=8, lsh_chunk_len=128, positions="axial", axial_shape=(64, 64, 3)
+    )
+    return replace(
+        base,
+        data="photographs",
+        seq_len=12_288,
+        batch_size=4,
+        steps=3000,
+        eval_bytes=64 * 12_288,
+        checkpoint_every=100,
+        autocast="bfloat16",
+        model=model,
+    )
+
+
+_BASES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "paper": imagenet64_3l}

@@ -1,0 +1,88 @@
+"""Recall: what a last layer of local, LSH or full attention finds again, by distance; where LSH must earn its keep.
+
+    reformer reproduce recall --scale laptop
+
+Facts (a mark, a key, a value) are stated and asked for again, between them noise or the text of enwik8 ("needle in text");
+accuracy is that of the values asked for, columns are distances between statement and question. A guess is right in 1.6%.
+Two layers: the first is local in every line, the second is of the kind that the line names.
+Expected on two CPU cores: three minutes a line and seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reformer.experiments.experiment import Case, Experiment
+from reformer.experiments.training_case import training_case
+from reformer.models import ReformerLM
+from reformer.training.config import TrainConfig
+from reformer.training.recall_task import RecallTask
+from reformer.training.recipes import recall
+
+_KINDS = {"local + LSH-4": "lsh", "local only": "local", "local + full": "full"}
+_FILLERS = {"noise": "synthetic", "text": "enwik8"}
+_SHAPES: dict[str, dict[str, Any]] = {
+    "smoke": {"seq_len": 128, "batch_size": 2, "steps": 3},
+    "laptop": {"seq_len": 1024, "batch_size": 8, "steps": 600},
+    "gpu": {"seq_len": 16_384, "batch_size": 4, "steps": 4000, "autocast": "bfloat16"},
+}
+_SEQUENCES = {"smoke": 4, "laptop": 64, "gpu": 64}
+_EDGES = {"smoke": (64, 128), "laptop": (128, 512, 1024), "gpu": (128, 1024, 4096, 16_384)}
+
+
+def _config(kind: str, filler: str, scale: str, seed: int) -> TrainConfig:
+    base = recall()
+    data = "stdlib" if scale == "smoke" and filler == "text" else _FILLERS[filler]
+    shape = _SHAPES[scale]
+    return replace(
+        base,
+        name=f"recall-{scale}",
+        data=data,
+        seed=seed,
+        eval_every=max(1, shape["steps"] // 6),
+        eval_bytes=_SEQUENCES[scale],
+        model=replace(base.model, attention=("local", kind)),
+        **shape,
+    )
+
+
+def _ranges(scale: str) -> list[tuple[str, int, int]]:
+    edges = _EDGES[scale]
+    return [(f"to {high:,}", low + 1, high) for low, high in zip((0, *edges), edges)]
+
+
+def cases(scale: str, seed: int) -> list[Case]:
+    """Each kind of last layer, in noise and in text."""
+
+    def measure(model: ReformerLM, task: Any) -> tuple[dict[str, float], str]:
+        assert isinstance(task, RecallTask)
+        columns, protocol = {}, ""
+        for column, nearest, farthest in _ranges(scale):
+            result = task.evaluate_between(model, "test", _SEQUENCES[scale], nearest, farthest)
+            columns[column], protocol = 100 * result["accuracy"], result["protocol"]
+        return columns, protocol
+
+    measured = {"sequences": _SEQUENCES[scale], "edges": _EDGES[scale]}
+    return [
+        training_case(f"{filler}: {row}", _config(kind, filler, scale, seed), measure, measured=measured)
+        for filler in _FILLERS
+        for row, kind in _KINDS.items()
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="recall",
+    title="Recall: facts found again in noise and in text, by the distance at which they were stated (columns, in tokens)",
+    metric="accuracy of the values asked for, %",
+    better="higher",
+    columns=tuple(dict.fromkeys(column for scale in _EDGES for column, _, _ in _ranges(scale))),
+    cases=cases,
+    seeds={"smoke": 1, "laptop": 3, "gpu": 3},
+    notes={
+        "smoke": "128 tokens, 3 steps: shows that everything runs, nothing else",
+        "laptop": "1,024 tokens with 64 facts, two layers of d_model 128, 600 steps of 8",
+        "gpu": "16,384 tokens with 64 facts, two layers of d_model 128, 4,000 steps of 4",
+    },
+    curve=("step", "validation bits per value"),
+)

@@ -1,0 +1,77 @@
+"""The task "recall": what is scored, at which distance, in noise and in text."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tests.training.runs import TINY
+
+from reformer.models import ReformerLM
+from reformer.training.config import TrainConfig
+from reformer.training.recall_task import RecallTask
+from reformer.training.tasks import make_task
+
+
+def config(tmp_path, **changes) -> TrainConfig:
+    common = {"task": "recall", "data": "synthetic", "seq_len": 64, "batch_size": 2}
+    return dataclasses.replace(TINY, **{**common, **changes})
+
+
+class Oracle(ReformerLM):
+    """Answers rightly what was stated at most ``reach`` tokens before."""
+
+    reach = 64
+
+    def forward(self, tokens, seed=None):
+        logits = torch.zeros(*tokens.shape, 256)
+        for row, line in enumerate(tokens.tolist()):
+            for place in range(2, len(line)):
+                stated = [p for p in range(2, place) if line[p - 1 : p + 1] == line[place - 1 : place + 1]]
+                if stated and place - stated[0] <= self.reach and line[place - 1] == 1:
+                    logits[row, place, line[stated[0] + 1]] = 20.0
+        return logits
+
+
+def test_an_oracle_of_some_reach_is_right_within_it_alone(tmp_path):
+    task = make_task(config(tmp_path), tmp_path)
+    assert isinstance(task, RecallTask)
+    oracle = Oracle(TINY.model)
+    assert task.evaluate(oracle, "test", 6)["accuracy"] == 1.0
+    oracle.reach = 24
+    near = task.evaluate_between(oracle, "test", 6, 1, 24)
+    far = task.evaluate_between(oracle, "test", 6, 25, 64)
+    assert (near["accuracy"], far["accuracy"]) == (1.0, 0.0)
+    assert near["n_bytes"] + far["n_bytes"] == 6 * 4
+
+
+def test_the_loss_counts_the_values_asked_for_and_nothing_else(tmp_path):
+    task = make_task(config(tmp_path), tmp_path)
+    inputs, targets = task.batch(5)
+    assert (targets >= 0).sum(axis=1).tolist() == [4, 4]
+    assert ((targets == -100) | ((targets >= 128) & (targets < 192))).all()
+    assert (inputs[:, 0] == TINY.model.start_id).all()
+    again, other = task.batch(5), task.batch(6)
+    assert np.array_equal(inputs, again[0]) and not np.array_equal(inputs, other[0])
+
+
+def test_needles_lie_in_the_text_of_their_own_split(tmp_path):
+    for letter, split in zip("abc", ("train", "validation", "test")):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "text.txt").write_text(letter * 5000)
+    task = make_task(config(tmp_path, data=str(tmp_path / "train")), tmp_path / "cache")
+    assert task.corpus is not None
+    inputs, _ = task.batch(0)
+    assert set(inputs[inputs < 128].tolist()) == {1, ord("a")}
+
+
+def test_validation_and_test_are_other_sequences_than_training(tmp_path):
+    task = make_task(config(tmp_path), tmp_path)
+    splits = [np.stack(list(task.held_out(split, 3))) for split in ("validation", "test")]
+    assert splits[0].shape == (3, 64)
+    assert not np.array_equal(*splits)
+
+
+def test_a_bidirectional_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="causal"):
+        config(tmp_path, objective="masked", model=dataclasses.replace(TINY.model, causal=False))

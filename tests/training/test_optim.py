@@ -8,6 +8,7 @@ from reformer.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from reformer.training.muon import Muon
 from reformer.training.optim import Adafactor, build_optimizer
 
 SHAPES = {"bias": (7,), "matrix": (5, 8), "stack": (3, 4, 6), "scalar": ()}
@@ -225,9 +226,7 @@ def test_muon_takes_the_matrices_of_the_stack_and_adamw_the_rest():
     assert sorted(names[1] + names[2]) == sorted(name for name, _ in net.named_parameters() if name not in names[0])
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0, 0.0]
     assert [group["lr_scale"] for group in optimizer.param_groups] == [1.0, 0.5, 0.5]
-    muon = torch.optim.Muon(
-        [alone["stack"][0].weight, alone["stack"][2].weight], 0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon([alone["stack"][0].weight, alone["stack"][2].weight], 0.01, weight_decay=0.1)
     others = [parameter for name, parameter in rest.named_parameters() if name not in names[0]]
     adamw = torch.optim.AdamW(others, 0.005, (0.9, 0.98), 1e-9, weight_decay=0.0)
     for seed in range(4):

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reformer.training.muon import Muon
+
 OPTIMIZERS = ("adafactor", "adam", "adamw", "muon")
 _FUSED_DEVICES = {"cpu", "cuda", "xpu", "mps"}
 _OF_THIS_MACHINE = ("foreach", "fused", "capturable", "differentiable")
@@ -109,10 +111,9 @@ def _rms(tensor: Tensor) -> Tensor:
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """``torch.optim.Muon`` (Jordan et al. 2024) for matrices, ``torch.optim.AdamW`` for what it was not made for.
+    """``Muon`` for matrices, ``torch.optim.AdamW`` for what it was not made for: embeddings, output head, norms, biases.
 
-    Muon turns the momentum of a matrix into the nearest orthogonal one, scaled to the size of an AdamW update
-    (Moonshot 2025); embeddings, output head, norms and biases keep AdamW. One list of parameter groups and one state, so
+    One list of parameter groups and one state, so
     that schedules and checkpoints see an ordinary optimizer. A group's ``lr_scale`` is its learning rate as a fraction of
     the schedule's.
     """
@@ -128,7 +129,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         eps: float,
         fused: bool,
     ) -> None:
-        self._muon = torch.optim.Muon(matrices, lr, adjust_lr_fn="match_rms_adamw")
+        self._muon = Muon(matrices, lr)
         self._adamw = torch.optim.AdamW(others, lr * others_lr_scale, betas, eps, fused=fused)
         for optimizer, scale in ((self._muon, 1.0), (self._adamw, others_lr_scale)):
             for group in optimizer.param_groups:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from reformer.bench.contenders import DTYPES
 from reformer.bench.timing import seconds_of
-from reformer.models import ReformerConfig, ReformerLM
+from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
 from reformer.training.environment import peak_memory_bytes, reset_peak_memory
 from reformer.training.optim import build_optimizer
 
 MODELS = {
-    "reformer": "ReformerLM: forward, loss, backward, optimizer",
+    "reformer": "ReformerLM, or the encoder-decoder: forward, loss, backward, optimizer",
     "transformers": "ReformerModelWithLMHead of the same sizes: forward, loss, backward, optimizer",
 }
 # Small enough that random tokens neither explode nor become denormal over a few steps.
@@ -87,6 +87,12 @@ class TrainingStep:
 
 
 def _reformer(config: ReformerConfig, seq_len: int, device: str) -> tuple[nn.Module, Callable[[Tensor, int], Tensor]]:
+    if isinstance(config, EncoderDecoderConfig):
+        translator = ReformerEncoderDecoder(config).to(device)
+        # The same ids are source and target: what is measured does not depend on them.
+        return translator, lambda tokens, step: translator(
+            tokens, translator.shift_right(tokens), targets=tokens, seed=step
+        )
     model = ReformerLM(config).to(device)
     return model, lambda tokens, step: model(model.shift_right(tokens), targets=tokens, seed=step)
 
@@ -138,4 +144,4 @@ def transformers_model(config: ReformerConfig, seq_len: int, device: str) -> Any
 def config_from_json(config: dict[str, Any]) -> ReformerConfig:
     """The config whose fields these are, tuples having become lists."""
     fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in config.items()}
-    return ReformerConfig(**fields)
+    return (EncoderDecoderConfig if "encoder_attention" in fields else ReformerConfig)(**fields)

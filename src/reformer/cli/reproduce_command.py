@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from reformer.cli.parsing import UsageError, parse
+
+if TYPE_CHECKING:
+    from reformer.experiments.experiment import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,8 @@ class ReproduceOptions:
     """Folder of the runs, from which an interrupted one continues."""
     cache_dir: Path = Path("~/.cache/reformer")
     """Where prepared corpora are kept."""
+    estimate: bool = False
+    """Run nothing: measure one pass of each training here, and say what the whole would take."""
     list: bool = False
     """List the experiments, and what of them was run."""
 
@@ -61,6 +66,9 @@ def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> int:
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     print(f"{chosen.title}\n{options.scale}: {chosen.notes.get(options.scale, '')}")
+    if options.estimate:
+        _estimate(chosen, options, command)
+        return 0
     try:
         run_experiment(
             chosen,
@@ -77,6 +85,19 @@ def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> int:
         return 0
     print(f"kept in {options.results / name}.jsonl; next: reformer report")
     return 0
+
+
+def _estimate(chosen: "Experiment", options: ReproduceOptions, command: list[str]) -> None:
+    from reformer.experiments.estimating import FILE, estimate_experiment
+    from reformer.training.progress import format_bytes, format_duration
+
+    found = estimate_experiment(
+        chosen, options.scale, results=options.results.expanduser(), command=command, rows=options.rows
+    )
+    for row in found:
+        total, memory = format_duration(row["total_seconds"]), format_bytes(row["peak_memory_bytes"])
+        print(f"{row['row']}: {row['passes']:,} passes of {row['seconds_per_pass']:.3g} s, {total} a seed, {memory}")
+    print(f"kept in {options.results / FILE}; next: reformer report")
 
 
 def _print_list(results: Path) -> None:

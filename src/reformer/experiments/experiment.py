@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reformer.training.config import TrainConfig
+
 SCALES = ("smoke", "laptop", "gpu", "paper")
 
 
@@ -62,6 +64,8 @@ class Case:
     config: Mapping[str, Any]
     """Everything but the seed that decides the result, as plain values: a result of another config does not count."""
     run: Callable[[Place], Result]
+    training: TrainConfig | None = None
+    """The training of which the case consists, if it is one."""
 
 
 @dataclass(frozen=True, kw_only=True)

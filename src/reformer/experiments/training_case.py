@@ -46,4 +46,4 @@ def training_case(
         points = [[record["step"], record["bits_per_byte"]] for record in records if record["kind"] == curve]
         return Result(columns=columns, cost=cost, curve=points or None, protocol=protocol)
 
-    return Case(row=row, seed=config.seed, config={"train": described, "measured": measured}, run=run)
+    return Case(row=row, seed=config.seed, config={"train": described, "measured": measured}, run=run, training=config)

@@ -37,7 +37,7 @@ _SURVEY = """## What a reader needs to repeat it
 
 def write_report(results: Path, document: Path) -> list[Path]:
     """Write ``document`` (.md), the page beside it (.html) and the drawings in a folder of its name; the files written."""
-    rows = [row for row in read_rows(results) if "experiment" in row]
+    rows = [row for row in read_rows(results) if "experiment" in row or "estimate" in row]
     folder = document.parent / document.stem
     experiments = [experiment(name) for name in NAMES]
     drawn: list[Path] = []

@@ -26,6 +26,7 @@ def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str])
         if not found:
             note = experiment.notes.get(scale, "")
             parts.append(f"{experiment.name}, {scale}: {NOT_RUN}{f' ({note})' if note else ''}.")
+            parts += _estimates(experiment, rows, scale)
     parts += [f"![{experiment.title}]({figure})" for figure in figures]
     return "\n\n".join(parts)
 
@@ -62,8 +63,6 @@ def _origins(found: Sequence[Line]) -> str:
 def _origin(line: Line) -> list[str]:
     last = line.rows[-1]
     steps, seconds, peak = (line.mean_cost(name) for name in ("steps", "seconds", "peak_memory_bytes"))
-    hardware = last["hardware"]
-    machine = ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {hardware['torch_threads']} threads"
     commits = dict.fromkeys(_commit(row) for row in line.rows)
     dates = sorted({row["date"][:10] for row in line.rows})
     return [
@@ -72,7 +71,7 @@ def _origin(line: Line) -> list[str]:
         "" if steps is None else f"{steps:,.0f}",
         "" if seconds is None else format_duration(seconds),
         "" if peak is None else format_bytes(peak),
-        machine,
+        _machine(last),
         " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         ", ".join(commits),
         f"`{last['command']}`",
@@ -82,6 +81,37 @@ def _origin(line: Line) -> list[str]:
 def _commit(row: Row) -> str:
     code = row["code"]
     return str(code["commit"])[:10] + (" with changes" if code["dirty"] else "")
+
+
+def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[str]:
+    """What the lines of a scale that was not run would take, from one pass of each: the newest of every line."""
+    found = {row["row"]: row for row in rows if row.get("estimate") == experiment.name and row["scale"] == scale}
+    if not found:
+        return []
+    head = ["what it would take", "passes", "a pass", "a seed", "peak memory", "hardware", "date", "commit", "command"]
+    return [
+        markdown_table([head, *(_estimate(row) for row in found.values())]),
+        "Estimated from one measured pass (forward, backward, update) on random tokens, evaluation not counted.",
+    ]
+
+
+def _estimate(row: Row) -> list[str]:
+    return [
+        row["row"],
+        f"{row['passes']:,}",
+        f"{row['seconds_per_pass']:.3g} s",
+        f"{row['total_seconds'] / 86_400:,.1f} days",
+        format_bytes(row["peak_memory_bytes"]),
+        _machine(row),
+        row["date"][:10],
+        _commit(row),
+        f"`{row['command']}`",
+    ]
+
+
+def _machine(row: Row) -> str:
+    hardware = row["hardware"]
+    return ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {hardware['torch_threads']} threads"
 
 
 def markdown_table(table: Sequence[Sequence[str]]) -> str:

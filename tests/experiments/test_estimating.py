@@ -1,0 +1,53 @@
+"""What a whole training would take, from one pass of it."""
+
+import json
+
+import pytest
+
+from reformer.experiments import estimating
+from reformer.experiments.estimating import FILE, estimate_experiment
+from reformer.experiments.registry import experiment
+from reformer.experiments.report.markdown import section
+from reformer.training.rows import read_rows
+
+
+def estimate(tmp_path, name="recall", scale="smoke", rows=("noise: local only",), **options):
+    return estimate_experiment(
+        experiment(name), scale, results=tmp_path, command=["reformer", "reproduce", name], rows=rows, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "passes"), [("recall", "noise: local only", 3), ("table4", "reversible", 3)], ids=str
+)
+def test_one_pass_of_each_training_is_measured_and_multiplied(tmp_path, name, line, passes):
+    (row,) = estimate(tmp_path, name, rows=(line,))
+    assert row["passes"] == passes
+    assert row["seconds_per_pass"] > 0
+    assert row["total_seconds"] == passes * row["seconds_per_pass"]
+    assert row["peak_memory_bytes"] > 10 * 2**20
+    assert read_rows(tmp_path / FILE) == [row]
+
+
+def test_what_is_known_of_this_commit_and_machine_is_not_measured_again(tmp_path, monkeypatch):
+    (row,) = estimate(tmp_path)
+    monkeypatch.setattr(estimating, "measure_step", lambda *a, **k: pytest.fail("measured again"))
+    assert estimate(tmp_path) == [row]
+    # Another commit is another measurement.
+    (tmp_path / FILE).write_text(json.dumps(row | {"code": row["code"] | {"commit": "else"}}) + "\n")
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        estimate(tmp_path)
+
+
+def test_an_experiment_without_trainings_says_so(tmp_path):
+    with pytest.raises(ValueError, match="claims at gpu has no training to estimate"):
+        estimate(tmp_path, "claims", "gpu", rows=())
+
+
+def test_the_report_shows_estimates_where_nothing_was_run(tmp_path):
+    (row,) = estimate(tmp_path)
+    row |= {"scale": "gpu", "passes": 1000, "seconds_per_pass": 86.4, "total_seconds": 86_400.0}
+    text = section(experiment("recall"), [row], [])
+    assert "recall, gpu: not run" in text
+    assert "| noise: local only | 1,000 | 86.4 s | 1.0 days |" in text
+    assert "recall, laptop: not run" in text

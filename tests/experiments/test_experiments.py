@@ -1,10 +1,13 @@
 import math
 
 import pytest
+import torch
 
 from reformer.experiments.experiment import SCALES
 from reformer.experiments.registry import NAMES, experiment
 from reformer.experiments.running import run_experiment
+from reformer.experiments.table2 import with_self
+from reformer.models import ReformerConfig, ReformerLM
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,3 +64,19 @@ def test_table_2_holds_the_papers_table():
 def test_an_unknown_experiment_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="unknown experiment 'table-2'; did you mean 'table2'"):
         experiment("table-2")
+
+
+def test_with_self_only_the_token_itself_is_seen_besides():
+    model = ReformerLM(ReformerConfig(vocab_size=20, d_model=16, d_ff=16, n_heads=2, attention=("full",), max_len=64))
+    model.eval()
+    inner, seeing = model.stack.layers[0].attention.inner, with_self(model).stack.layers[0].attention.inner
+    x = torch.randn(2, 7, 16)
+    q, v = (layer(x).unflatten(-1, (2, 8)).transpose(1, 2) for layer in (inner.to_q, inner.to_v))
+    logits = q @ torch.nn.functional.normalize(q, dim=-1).mT
+    for layer, diagonal in ((inner, -1), (seeing, 0)):
+        mask = torch.ones(7, 7, dtype=torch.bool).tril(diagonal)
+        # The first token has nobody but itself.
+        mask[0, 0] = True
+        expected = logits.masked_fill(~mask, -torch.inf).softmax(-1) @ v
+        expected = inner.to_out(expected.transpose(1, 2).flatten(2))
+        torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)

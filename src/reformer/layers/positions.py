@@ -21,7 +21,7 @@ class _Tables(nn.ParameterList):
 
 
 class AxialPositions(nn.Module):
-    """Learned positions factorised over axes (paper, section 3 / released code): one small table per axis.
+    """Learned positions factorised over axes (released code): one small table per axis.
 
     Position p has the row-major coordinates of p in ``shape``; its vector is the concatenation of one vector per axis,
     of widths ``dims`` (their sum is d_model). Any length up to the product of ``shape``; one axis is a plain learned

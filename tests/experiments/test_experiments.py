@@ -69,11 +69,12 @@ def test_an_unknown_experiment_is_refused_with_the_nearest_name():
 def test_with_self_only_the_token_itself_is_seen_besides():
     model = ReformerLM(ReformerConfig(vocab_size=20, d_model=16, d_ff=16, n_heads=2, attention=("full",), max_len=64))
     model.eval()
-    inner, seeing = model.stack.layers[0].attention.inner, with_self(model).stack.layers[0].attention.inner
+    inner = model.stack.layers[0].attention.inner
+    seeing, usual = (with_self(model, usual=flag).stack.layers[0].attention.inner for flag in (False, True))
     x = torch.randn(2, 7, 16)
     q, v = (layer(x).unflatten(-1, (2, 8)).transpose(1, 2) for layer in (inner.to_q, inner.to_v))
-    logits = q @ torch.nn.functional.normalize(q, dim=-1).mT
-    for layer, diagonal in ((inner, -1), (seeing, 0)):
+    unit = q @ torch.nn.functional.normalize(q, dim=-1).mT
+    for layer, diagonal, logits in ((inner, -1, unit), (seeing, 0, unit), (usual, 0, q @ q.mT / 8**0.5)):
         mask = torch.ones(7, 7, dtype=torch.bool).tril(diagonal)
         # The first token has nobody but itself.
         mask[0, 0] = True

@@ -5,6 +5,7 @@
 # OUT_DIR: logs/, rows-CODE.jsonl, report.md with its plots. Each stage has its own limit, and all of them one deadline; call
 # again to go on where it stopped (rows already measured with the same code are not measured again).
 # Needs no network: the package is installed without dependencies; what is missing comes from wheels/, if that folder exists.
+# The paper's experiments on a GPU: benchmarks/gpu_experiments.sh.
 # --dry-run: the same on a CPU with toy sizes, and with Triton's interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -77,9 +78,6 @@ else
     bench model 60 model --preset 6-layers
     bench memory-1m 45 memory --preset 1m --dtype bfloat16
     bench memory-enwik8 60 memory --preset enwik8 --reversible True --dtype bfloat16
-    if "$python" -m reformer.cli.main --help | grep -q '^  reproduce '; then
-        stage reproduce 60 "$python" -m reformer.cli.main reproduce --scale gpu --out "$out/reproduce"
-    fi
 fi
 
 for block in hardware summary crossover findings attention model memory ceilings plots; do

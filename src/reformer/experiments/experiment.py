@@ -89,3 +89,4 @@ class Experiment:
     digits: int = 2
     curve: tuple[str, str] | None = None
     """Labels of the curve's axes, if cases return one."""
+    log_axes: bool = False

@@ -78,6 +78,7 @@ def cases(scale: str, seed: int) -> list[Case]:
             return Result(
                 columns=columns,
                 cost={"seconds": perf_counter() - began},
+                curve=[[shape["seq_len"], columns[column]] for column, shape in shapes.items()],
                 protocol=f"forward and backward of one causal attention, 8 heads of 64, median of {_REPEATS} calls",
             )
 
@@ -103,4 +104,6 @@ EXPERIMENT = Experiment(
         "gpu": "bfloat16, one attention of 8 heads of 64",
     },
     digits=3,
+    curve=("length", "seconds"),
+    log_axes=True,
 )

@@ -29,6 +29,9 @@ def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folde
         axes.plot(x, mean, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
         if low != high:
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    if experiment.log_axes:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

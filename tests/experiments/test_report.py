@@ -51,7 +51,7 @@ def test_a_table_shows_the_papers_number_ours_and_what_was_not_run():
     line = next(line for line in text.splitlines() if line.startswith("| lsh-4 | 0.8"))
     assert line == (
         "| lsh-4 | 0.8 \\| **99.50 ± 0.71** | 100 \\| **98.00 ± 0.00** | 99.9 \\| **not run** | 99.4 \\| **not run** "
-        "| 91.9 \\| **not run** |"
+        "| 91.9 \\| **not run** | – \\| **not run** | – \\| **not run** |"
     )
     assert "| lsh-4 | 2 | 10 |" in text
     assert "2026-01-01 to 2026-01-02 | 0123456789 | `reformer reproduce x` |" in text

@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from reformer.experiments.experiment import Case, Experiment, Result, Stopped
+from reformer.experiments.experiment import Case, Experiment, Place, Result, Stopped
+from reformer.experiments.registry import experiment
 from reformer.experiments.running import run_experiment
 from reformer.training.rows import read_rows
 
@@ -93,3 +95,21 @@ def test_only_the_lines_asked_for_run(tmp_path):
         run_experiment(
             counting.experiment, "gpu", range(1), results=tmp_path, work=tmp_path, cache_dir=tmp_path, command=[]
         )
+
+
+def test_without_resume_finished_lines_run_again(tmp_path):
+    run(Counting(), tmp_path)
+    again = Counting()
+    run(again, tmp_path, resume=False)
+    assert again.ran == ALL
+    assert len(read_rows(tmp_path / "results/counting.jsonl")) == 2 * len(ALL)
+
+
+def test_without_resume_a_training_starts_anew(tmp_path):
+    case = next(case for case in experiment("scale").cases("smoke", 0))
+    place = Place(work=tmp_path, cache_dir=tmp_path / "cache")
+    first = case.run(place)
+    (checkpoint,) = tmp_path.glob("*/metrics.jsonl")
+    checkpoint.write_text("not what a training wrote\n")
+    assert case.run(replace(place, resume=False)).columns == first.columns
+    assert "not what" not in checkpoint.read_text()

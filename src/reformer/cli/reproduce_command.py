@@ -21,6 +21,8 @@ class ReproduceOptions:
     """Seeds 0 .. N-1; default: the experiment's own number."""
     rows: tuple[str, ...] = ()
     """Only these lines of the table; default: all."""
+    resume: bool = True
+    """Go on where an earlier command stopped; --no-resume: finished lines run again, trainings from their start."""
     results: Path = Path("results")
     """Folder of the .jsonl files: finished lines are appended, and not run again."""
     work: Path = Path("runs/reproduce")
@@ -30,7 +32,7 @@ class ReproduceOptions:
     estimate: bool = False
     """Run nothing: measure one pass of each training here, and say what the whole would take."""
     list: bool = False
-    """List the experiments, and what of them was run."""
+    """List the experiments: what each is, and the paper's number beside ours, where and when that was measured."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -79,6 +81,7 @@ def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> int:
             cache_dir=options.cache_dir.expanduser(),
             command=command,
             rows=options.rows,
+            resume=options.resume,
         )
     except Stopped as stop:
         print(stop)
@@ -102,11 +105,9 @@ def _estimate(chosen: "Experiment", options: ReproduceOptions, command: list[str
 
 def _print_list(results: Path) -> None:
     from reformer.experiments.registry import NAMES, experiment
-    from reformer.experiments.report.document import overview
+    from reformer.experiments.report.listing import listing
     from reformer.training.rows import read_rows
 
     rows = read_rows(results) if results.is_dir() else []
-    table = overview([experiment(name) for name in NAMES], rows)
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    for name in NAMES:
+        print("\n".join(listing(experiment(name), rows)))

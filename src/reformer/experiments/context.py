@@ -49,4 +49,5 @@ EXPERIMENT = Experiment(
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
     notes=NOTES,
     digits=3,
+    headline=("lsh + local", "8,192"),
 )

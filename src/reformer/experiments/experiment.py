@@ -43,6 +43,8 @@ class Place:
     work: Path
     cache_dir: Path
     command: list[str] = field(default_factory=list)
+    resume: bool = True
+    """False: a training starts anew, and what an earlier one left is removed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +92,5 @@ class Experiment:
     curve: tuple[str, str] | None = None
     """Labels of the curve's axes, if cases return one."""
     log_axes: bool = False
+    headline: tuple[str, str] | None = None
+    """(line, column) of the value that stands for the experiment in ``reformer reproduce --list``; None: the first."""

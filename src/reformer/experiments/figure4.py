@@ -39,4 +39,5 @@ EXPERIMENT = Experiment(
     notes=NOTES,
     digits=3,
     curve=("step", "validation bits per dim"),
+    headline=("8 rounds", _COLUMN),
 )

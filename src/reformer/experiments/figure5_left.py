@@ -40,4 +40,5 @@ EXPERIMENT = Experiment(
     notes=NOTES | {"paper": "the paper's: LSH layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8"},
     digits=3,
     curve=("step", "validation bits per byte"),
+    headline=("12 layers", "test"),
 )

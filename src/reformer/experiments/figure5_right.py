@@ -106,4 +106,5 @@ EXPERIMENT = Experiment(
     digits=3,
     curve=("length", "seconds"),
     log_axes=True,
+    headline=("LSH-4", _LAPTOP[4]),
 )

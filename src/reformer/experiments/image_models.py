@@ -15,7 +15,7 @@ from reformer.training.tasks import Task
 NOTES = {
     "smoke": "drawn pictures of 8 x 8, 3 steps: shows that everything runs, nothing else",
     "laptop": "5,000 photographs called photographs in the cache (docs/images.md), reduced to 16 x 16 (768 tokens), "
-    "3 layers of d_model 192, chunks of 32, 300 steps of 8; the paper: imagenet64 (12,288 tokens), d_model 1,024, chunks of 128",
+    "3 layers of d_model 192, chunks of 32, 200 steps of 8; the paper: imagenet64 (12,288 tokens), d_model 1,024, chunks of 128",
     "gpu": "the photographs at 64 x 64 (12,288 tokens), 3 layers of d_model 512, chunks of 128, 3,000 steps of 4",
     "paper": "imagenet64, 3 layers of d_model 1,024, chunks of 128, 500,000 steps of 8",
 }
@@ -50,7 +50,7 @@ def _smoke() -> TrainConfig:
 def _laptop() -> TrainConfig:
     base = images_small()
     model = replace(base.model, lsh_chunk_len=32, positions="axial", axial_shape=(16, 16, 3))
-    return replace(base, data="photographs", seq_len=768, batch_size=8, steps=300, eval_bytes=64 * 768, model=model)
+    return replace(base, data="photographs", seq_len=768, batch_size=8, steps=200, eval_bytes=64 * 768, model=model)
 
 
 def _gpu() -> TrainConfig:

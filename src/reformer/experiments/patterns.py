@@ -36,4 +36,5 @@ EXPERIMENT = Experiment(
     notes=NOTES,
     digits=3,
     curve=("step", "validation bits per byte"),
+    headline=("bucket, window 64", "test"),
 )

@@ -85,4 +85,5 @@ EXPERIMENT = Experiment(
         "gpu": "16,384 tokens with 64 facts, two layers of d_model 128, 4,000 steps of 4",
     },
     curve=("step", "validation bits per value"),
+    headline=("text: local + LSH-4", "to 1,024"),
 )

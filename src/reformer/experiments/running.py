@@ -23,23 +23,24 @@ def run_experiment(
     cache_dir: Path,
     command: list[str],
     rows: tuple[str, ...] = (),
+    resume: bool = True,
     notice: Notice = print,
 ) -> list[Row]:
     """Run what is not finished yet of ``experiment`` at ``scale``, seed by seed; the rows of all its finished cases.
 
     ``results`` is the folder of the .jsonl files, ``work`` that of the runs (which resume). ``rows`` names the lines to
-    run; none: all. Raises ValueError for a scale or line that the experiment does not have, and Stopped after a signal.
+    run; none: all. ``resume=False`` runs finished lines again too, from their start. Raises ValueError for a scale or line that the experiment does not have, and Stopped after a signal.
     """
     path = results / f"{experiment.name}.jsonl"
     results.mkdir(parents=True, exist_ok=True)
     known = read_rows(path) if path.exists() else []
     done: list[Row] = []
     for case in _chosen(experiment, scale, seeds, rows):
-        row = _finished(known, experiment, scale, case)
+        row = _finished(known, experiment, scale, case) if resume else None
         label = f"{experiment.name} {scale} · {case.row} · seed {case.seed}"
         if row is None:
             notice(f"{label}: running")
-            result = case.run(Place(work=work, cache_dir=cache_dir, command=command))
+            result = case.run(Place(work=work, cache_dir=cache_dir, command=command, resume=resume))
             row = _row(experiment, scale, case, result, command)
             append_line(path, json.dumps(row, sort_keys=True))
         values = ", ".join(f"{name} {value:.4g}" for name, value in row["columns"].items())

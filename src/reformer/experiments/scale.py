@@ -62,4 +62,5 @@ EXPERIMENT = Experiment(
         "laptop": "|w| = 127, LSH-4, 600 steps of 8 sequences",
     },
     curve=("step", "validation bits per symbol"),
+    headline=("scale D^-0.5", "accuracy"),
 )

@@ -121,4 +121,5 @@ EXPERIMENT = Experiment(
         "laptop": "d_model 128, lengths 4,096 to 16,384 at 2 layers, depths 2 to 8 at 4,096",
         "gpu": "d_model 1,024, lengths 16,384 to 65,536 at 2 layers, depths 2 to 12 at 16,384, bfloat16",
     },
+    headline=("Reformer", _TIME_L),
 )

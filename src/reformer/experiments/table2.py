@@ -134,4 +134,5 @@ EXPERIMENT = Experiment(
         "gpu": "the paper's size, 20,000 steps of 4 sequences instead of 150,000",
         "paper": "the paper's size and steps",
     },
+    headline=("lsh-4", "lsh-1"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ def training_case(
 
     def run(place: Place) -> Result:
         directory = place.work / f"{config.name}-{short_id(described)}-seed{config.seed}"
+        if not place.resume:
+            shutil.rmtree(directory, ignore_errors=True)
         outcome = train(config, directory, cache_dir=place.cache_dir, resume=True, command=place.command)
         if outcome.status == "stopped":
             raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; the same command continues")

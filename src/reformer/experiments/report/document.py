@@ -74,14 +74,6 @@ def _local_or_lsh(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def overview(experiments: Sequence[Experiment], rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each experiment: name, what it is, and for each scale how much of it was run."""
-    table = [["name", "what", *SHOWN_SCALES]]
-    for each in experiments:
-        table.append([each.name, each.title, *(_state(each, rows, scale) for scale in SHOWN_SCALES)])
-    return table
-
-
 def _state(each: Experiment, rows: Sequence[Row], scale: str) -> str:
     if scale not in each.seeds:
         return "–"
@@ -94,5 +86,7 @@ def _state(each: Experiment, rows: Sequence[Row], scale: str) -> str:
 
 
 def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:
-    head, *body = overview(experiments, rows)
-    return markdown_table([head, *([f"`{line[0]}`", *line[1:]] for line in body)])
+    table = [["name", "what", *SHOWN_SCALES]]
+    for each in experiments:
+        table.append([f"`{each.name}`", each.title, *(_state(each, rows, scale) for scale in SHOWN_SCALES)])
+    return markdown_table(table)

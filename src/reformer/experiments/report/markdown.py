@@ -71,7 +71,7 @@ def _origin(line: Line) -> list[str]:
         "" if steps is None else f"{steps:,.0f}",
         "" if seconds is None else format_duration(seconds),
         "" if peak is None else format_bytes(peak),
-        _machine(last),
+        machine(last),
         " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         ", ".join(commits),
         f"`{last['command']}`",
@@ -102,14 +102,15 @@ def _estimate(row: Row) -> list[str]:
         f"{row['seconds_per_pass']:.3g} s",
         f"{row['total_seconds'] / 86_400:,.1f} days",
         format_bytes(row["peak_memory_bytes"]),
-        _machine(row),
+        machine(row),
         row["date"][:10],
         _commit(row),
         f"`{row['command']}`",
     ]
 
 
-def _machine(row: Row) -> str:
+def machine(row: Row) -> str:
+    """What a row was measured on."""
     hardware = row["hardware"]
     return ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {hardware['torch_threads']} threads"
 

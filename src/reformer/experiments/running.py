@@ -29,7 +29,8 @@ def run_experiment(
     """Run what is not finished yet of ``experiment`` at ``scale``, seed by seed; the rows of all its finished cases.
 
     ``results`` is the folder of the .jsonl files, ``work`` that of the runs (which resume). ``rows`` names the lines to
-    run; none: all. ``resume=False`` runs finished lines again too, from their start. Raises ValueError for a scale or line that the experiment does not have, and Stopped after a signal.
+    run; none: all. ``resume=False`` runs finished lines again too, from their start. Raises ValueError for a scale or line
+    that the experiment does not have, and Stopped after a signal.
     """
     path = results / f"{experiment.name}.jsonl"
     results.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,7 @@ def imagenet64_3l() -> TrainConfig:
             lsh_chunk_len=128,
             axial_shape=(64, 64, 3),
             axial_dims=(384, 384, 256),
+            embedding_std=1.0,
         ),
     )
 

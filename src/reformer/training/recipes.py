@@ -63,6 +63,7 @@ def enwik8_64k_3l() -> TrainConfig:
             lsh_chunk_len=128,
             axial_shape=(128, 512),
             axial_dims=(256, 768),
+            embedding_std=1.0,
             dropout=0.1,
             ff_chunk_len=8192,
         ),

@@ -60,6 +60,70 @@ COMPAT = "tests/compat/test_lsh_self_attention.py"
 ACCELERATE = "tests/hf/test_accelerate.py"
 
 MUTATIONS = (
+    # Experiments
+    Mutation(
+        "one stream: decoding adds to the other",
+        "layers/reversible.py",
+        "return (y := x2 + update), y",
+        "return x2, x1 + update",
+        "tests/models/test_encoder_decoder_decoding.py",
+    ),
+    Mutation(
+        "one stream: functions all read the input",
+        "ops/reversible.py",
+        "    for layer in layers:\n        for branch in layer:\n            x = x + _update(branch, x, shared)\n    return x",
+        "    return x + sum(_update(branch, x, shared) for layer in layers for branch in layer)",
+        "tests/layers/test_reversible.py::test_one_stream_is_an_ordinary_transformer",
+    ),
+    Mutation(
+        "muon: step of the shorter side",
+        "training/muon.py",
+        "math.sqrt(max(p.shape))",
+        "math.sqrt(min(p.shape))",
+        "tests/training/test_muon.py",
+    ),
+    Mutation(
+        "muon: no Nesterov momentum",
+        "training/muon.py",
+        'orthogonal(p.grad.lerp(buffer, group["momentum"]))',
+        "orthogonal(buffer)",
+        "tests/training/test_muon.py",
+    ),
+    Mutation(
+        "recall: the key is asked for",
+        "data/recall.py",
+        "distance[row, places[..., 1] + 2]",
+        "distance[row, places[..., 1] + 1]",
+        "tests/data/test_recall.py",
+    ),
+    Mutation(
+        "recall: the filler is scored",
+        "training/recall_task.py",
+        "np.where(distance > 0, sequence, -100)",
+        "np.where(distance >= 0, sequence, -100)",
+        "tests/training/test_recall_task.py",
+    ),
+    Mutation(
+        "recall: needles of the test split in text of the training split",
+        "training/recall_task.py",
+        "self.corpus.split(split), length",
+        'self.corpus.split("test"), length',
+        "tests/training/test_recall_task.py",
+    ),
+    Mutation(
+        "table2: usual attention with unit keys",
+        "experiments/table2.py",
+        "keys = q if self.scale is None else torch.nn.functional.normalize(q, dim=-1)",
+        "keys = torch.nn.functional.normalize(q, dim=-1)",
+        "tests/experiments/test_experiments.py::test_with_self_only_the_token_itself_is_seen_besides",
+    ),
+    Mutation(
+        "estimates: accumulated passes forgotten",
+        "experiments/estimating.py",
+        "passes = config.steps * config.accumulate",
+        "passes = config.steps",
+        "tests/experiments/test_estimating.py",
+    ),
     # Drop-ins
     Mutation(
         "drop-in: padding takes places",

@@ -8,6 +8,7 @@ from reformer.experiments import estimating
 from reformer.experiments.estimating import FILE, estimate_experiment
 from reformer.experiments.registry import experiment
 from reformer.experiments.report.markdown import section
+from reformer.experiments.step_case import StepCost
 from reformer.training.rows import read_rows
 
 
@@ -51,3 +52,9 @@ def test_the_report_shows_estimates_where_nothing_was_run(tmp_path):
     assert "recall, gpu: not run" in text
     assert "| noise: local only | 1,000 | 86.4 s | 1.0 days |" in text
     assert "recall, laptop: not run" in text
+
+
+def test_passes_are_steps_times_those_accumulated(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimating, "measure_step", lambda *a, **k: StepCost(2.0, 0, 2**30))
+    (row,) = estimate(tmp_path, "figure4", "paper", rows=("8 rounds",))
+    assert (row["passes"], row["total_seconds"]) == (500_000 * 8, 8_000_000.0)

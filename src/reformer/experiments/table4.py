@@ -138,8 +138,8 @@ EXPERIMENT = Experiment(
     },
     notes={
         "smoke": "numbers in words, a model of 16 units, 3 steps: shows that everything runs, nothing else",
-        "laptop": "227,000 pairs of Tatoeba, Multi30k and the newstests of other years, 3 + 3 layers of d_model 128, 1,500 steps of at most 2,048 "
-        "tokens, the first 1,000 pairs of each test set; the paper: 4.5 million pairs of WMT14, 6 + 6 layers of 512",
+        "laptop": "227,000 pairs of Tatoeba, Multi30k and other newstests, 3 + 3 layers of d_model 128, 1,500 steps of at most "
+        "2,048 tokens, the first 1,000 pairs of each test set; the paper: 4.5 million pairs of WMT14, 6 + 6 layers of 512",
         "gpu": "the same pairs, 3 + 3 layers of d_model 512, 10,000 steps of at most 16,384 tokens",
         "paper": "WMT14 pairs called wmt14 in the cache, 100,000 to 500,000 steps of 24,576 tokens; newstest2014 whole",
     },

@@ -56,13 +56,13 @@ def test_the_loss_counts_the_values_asked_for_and_nothing_else(tmp_path):
 
 
 def test_needles_lie_in_the_text_of_their_own_split(tmp_path):
-    for letter, split in zip("abc", ("train", "validation", "test")):
-        (tmp_path / split).mkdir()
-        (tmp_path / split / "text.txt").write_text(letter * 5000)
-    task = make_task(config(tmp_path, data=str(tmp_path / "train")), tmp_path / "cache")
-    assert task.corpus is not None
+    (tmp_path / "text.txt").write_text("a" * 18_000 + "b" * 1000 + "c" * 1000)
+    task = make_task(config(tmp_path, data=str(tmp_path / "text.txt")), tmp_path / "cache")
     inputs, _ = task.batch(0)
     assert set(inputs[inputs < 128].tolist()) == {1, ord("a")}
+    for split, letter in (("validation", "b"), ("test", "c")):
+        (window,) = task.held_out(split, 1)
+        assert set(window[window < 128].tolist()) == {1, ord(letter)}
 
 
 def test_validation_and_test_are_other_sequences_than_training(tmp_path):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reformer.data import noise_filler, recall_batch
-from reformer.data.recall import MARK
+from reformer.data.recall import ASK, STATE
 
 from .helpers import refuses, unhurried
 
@@ -19,23 +19,23 @@ def test_what_is_asked_was_stated_so_far_before(length: int, batch: int, seed: i
     for row, far in zip(sequence.tolist(), distance.tolist()):
         asked = [place for place, value in enumerate(far) if value]
         assert len(asked) == n_facts
-        # Every fact by brute force: a key is marked exactly twice, and both times the same value follows.
-        marked = [place for place in range(length) if row[place] == MARK]
+        marked = [place for place in range(length) if row[place] in (STATE, ASK)]
         assert len(marked) == 2 * n_facts
         for place in asked:
             stated = place - far[place]
-            assert row[place - 2 : place + 1] == row[stated - 2 : stated + 1]
-            assert row[place - 2] == MARK
-            assert [row[other + 1] for other in marked].count(row[place - 1]) == 2
+            assert row[place - 2 : place + 1] == [ASK, row[stated + 1], row[stated]]
+            assert row[stated - 1] == STATE
+            # The key stands nowhere else.
+            assert row.count(row[place - 1]) == 2
         outside = [row[place] for place in range(length) if not any(m <= place < m + 3 for m in marked)]
-        assert all(value < 128 and value != MARK for value in outside)
+        assert all(value < 128 and value not in (STATE, ASK) for value in outside)
 
 
 def test_filler_that_is_text_stays_text():
     text = np.frombuffer("Größe: 12 m, the rest is plain. ".encode(), dtype=np.uint8)[:32]
     sequence, _ = recall_batch(text[None].astype(np.int64), seed=0, step=0)
     kept = sequence[0] == text
-    facts = np.isin(np.arange(32), [m + i for m in np.flatnonzero(sequence[0] == MARK) for i in range(3)])
+    facts = np.isin(np.arange(32), [m + i for m in np.flatnonzero(sequence[0] <= ASK) for i in range(3)])
     assert (kept | facts | (text >= 128)).all()
     assert (sequence[0][(text >= 128) & ~facts] == ord("?")).all()
 
@@ -54,7 +54,7 @@ def test_rows_are_a_function_of_seed_step_and_row():
 def test_distances_reach_across_the_sequence():
     _, distance = recall_batch(noise_filler(50, 1024, seed=0, step=0), seed=0, step=0)
     far = distance[distance > 0]
-    assert far.min() == 8
+    assert far.min() == 9
     assert far.max() > 950
     # Of two places drawn at random the mean distance is a third.
     assert abs(far.mean() / 1024 - 1 / 3) < 0.03

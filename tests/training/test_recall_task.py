@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.training.runs import TINY
 
+from reformer.data.recall import ASK, STATE
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.recall_task import RecallTask
@@ -27,9 +28,11 @@ class Oracle(ReformerLM):
         logits = torch.zeros(*tokens.shape, 256)
         for row, line in enumerate(tokens.tolist()):
             for place in range(2, len(line)):
-                stated = [p for p in range(2, place) if line[p - 1 : p + 1] == line[place - 1 : place + 1]]
-                if stated and place - stated[0] <= self.reach and line[place - 1] == 1:
-                    logits[row, place, line[stated[0] + 1]] = 20.0
+                if line[place - 1] == ASK:
+                    stated = line.index(line[place]) - 1
+                    # The value is asked for at the next place.
+                    if place + 1 - stated <= self.reach:
+                        logits[row, place, line[stated]] = 20.0
         return logits
 
 
@@ -59,10 +62,10 @@ def test_needles_lie_in_the_text_of_their_own_split(tmp_path):
     (tmp_path / "text.txt").write_text("a" * 18_000 + "b" * 1000 + "c" * 1000)
     task = make_task(config(tmp_path, data=str(tmp_path / "text.txt")), tmp_path / "cache")
     inputs, _ = task.batch(0)
-    assert set(inputs[inputs < 128].tolist()) == {1, ord("a")}
+    assert set(inputs[inputs < 128].tolist()) == {STATE, ASK, ord("a")}
     for split, letter in (("validation", "b"), ("test", "c")):
         (window,) = task.held_out(split, 1)
-        assert set(window[window < 128].tolist()) == {1, ord(letter)}
+        assert set(window[window < 128].tolist()) == {STATE, ASK, ord(letter)}
 
 
 def test_validation_and_test_are_other_sequences_than_training(tmp_path):

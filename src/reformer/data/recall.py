@@ -1,7 +1,8 @@
 """Associative recall: symbols stated somewhere in a sequence and asked for later, at every distance.
 
-A fact is three symbols, MARK key value. Each fact stands twice in a row: stated, and later asked; of the second, the value
-can be predicted by whoever finds the first. Between the facts stands filler, which neither uses MARK nor keys nor values.
+A fact is stated as three symbols, STATE value key, and later asked as ASK key value, where the value can be predicted by
+whoever finds the statement. Between facts stands filler, which uses none of these symbols. The value comes before its key,
+so that the place where a key stands can know its value, and a second layer finds that place by the key alone.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from reformer.data._randomness import NOISE, RECALL, below, random_rows
 from reformer.data.errors import DataError
 
-MARK = 1
+STATE, ASK = 1, 2
 # Keys and values are symbols that ASCII text does not use.
 _VALUES, _KEYS = 128, 192
 N_KEYS = N_VALUES = 64
@@ -18,7 +19,7 @@ _REPLACED = ord("?")
 
 
 def recall_batch(filler: np.ndarray, *, seed: int, step: int, first_row: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(sequence, distance), int64 like ``filler`` [B, L], whose symbols outside ASCII, and MARK, become "?".
+    """(sequence, distance), int64 like ``filler`` [B, L], whose symbols outside ASCII, and STATE and ASK, become "?".
 
     ``distance[:, t]`` is how far before t the value asked for at t was stated; 0 where nothing is asked. A row of L symbols
     has min(L // 16, 64) facts, no key twice, in slots of 8 symbols drawn at random. Each row is a pure function of
@@ -34,15 +35,16 @@ def recall_batch(filler: np.ndarray, *, seed: int, step: int, first_row: int = 0
     places = _SLOT * np.sort(np.argsort(slots, axis=1, kind="stable")[:, : 2 * n_facts].reshape(rows, n_facts, 2))
     keys = _KEYS + np.argsort(keys, axis=1, kind="stable")[:, :n_facts]
     values = _VALUES + below(values, N_VALUES)
-    sequence = np.where((filler < 128) & (filler != MARK), filler, _REPLACED).astype(np.int64)
+    sequence = np.where((filler < 128) & (filler != STATE) & (filler != ASK), filler, _REPLACED).astype(np.int64)
     distance = np.zeros_like(sequence)
     row = np.arange(rows)[:, None]
-    for place in (places[..., 0], places[..., 1]):
-        sequence[row, place], sequence[row, place + 1], sequence[row, place + 2] = MARK, keys, values
-    distance[row, places[..., 1] + 2] = places[..., 1] - places[..., 0]
+    for place, symbols in ((places[..., 0], (STATE, values, keys)), (places[..., 1], (ASK, keys, values))):
+        for offset, symbol in enumerate(symbols):
+            sequence[row, place + offset] = symbol
+    distance[row, places[..., 1] + 2] = places[..., 1] + 2 - (places[..., 0] + 1)
     return sequence, distance
 
 
 def noise_filler(rows: int, length: int, *, seed: int, step: int, first_row: int = 0) -> np.ndarray:
-    """Random symbols 2..127, int64 [rows, length]; a pure function of (seed, step, first_row + row)."""
-    return 2 + below(random_rows(NOISE, seed, step, first_row, rows, length), 126)
+    """Random symbols 3..127, int64 [rows, length]; a pure function of (seed, step, first_row + row)."""
+    return 3 + below(random_rows(NOISE, seed, step, first_row, rows, length), 125)

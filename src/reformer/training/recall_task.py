@@ -63,7 +63,7 @@ class RecallTask(LanguageModelTask):
         if self.corpus is not None:
             return corpus_card(self.corpus)
         return {
-            "source": "synthetic: facts MARK key value in noise, each stated and later asked",
+            "source": "synthetic: facts in noise, STATE value key and later ASK key value",
             "checksums": "none: drawn from (seed, step)",
             "splits": "endless; evaluation draws from other seeds",
         }

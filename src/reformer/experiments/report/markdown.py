@@ -112,7 +112,8 @@ def _estimate(row: Row) -> list[str]:
 def machine(row: Row) -> str:
     """What a row was measured on."""
     hardware = row["hardware"]
-    return ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {hardware['torch_threads']} threads"
+    threads = hardware["torch_threads"]
+    return ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {threads} thread{'s' * (threads != 1)}"
 
 
 def markdown_table(table: Sequence[Sequence[str]]) -> str:

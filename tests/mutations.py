@@ -92,8 +92,8 @@ MUTATIONS = (
     Mutation(
         "recall: the key is asked for",
         "data/recall.py",
-        "distance[row, places[..., 1] + 2] =",
-        "distance[row, places[..., 1] + 1] =",
+        "distance[row, asked + 2] =",
+        "distance[row, asked + 1] =",
         "tests/data/test_recall.py",
     ),
     Mutation(

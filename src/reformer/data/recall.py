@@ -38,10 +38,10 @@ def recall_batch(filler: np.ndarray, *, seed: int, step: int, first_row: int = 0
     sequence = np.where((filler < 128) & (filler != STATE) & (filler != ASK), filler, _REPLACED).astype(np.int64)
     distance = np.zeros_like(sequence)
     row = np.arange(rows)[:, None]
-    for place, symbols in ((places[..., 0], (STATE, values, keys)), (places[..., 1], (ASK, keys, values))):
-        for offset, symbol in enumerate(symbols):
-            sequence[row, place + offset] = symbol
-    distance[row, places[..., 1] + 2] = places[..., 1] + 2 - (places[..., 0] + 1)
+    stated, asked = places[..., 0], places[..., 1]
+    sequence[row, stated], sequence[row, stated + 1], sequence[row, stated + 2] = STATE, values, keys
+    sequence[row, asked], sequence[row, asked + 1], sequence[row, asked + 2] = ASK, keys, values
+    distance[row, asked + 2] = asked + 2 - (stated + 1)
     return sequence, distance
 
 

@@ -201,7 +201,7 @@ def test_recipes_differ_in_what_they_say_they_do():
     small = RECIPES["translation-small"]()
     ordinary = RECIPES["translation-small-ordinary"]()
     assert dataclasses.replace(ordinary, name=small.name, model=small.model) == small
-    assert dataclasses.replace(ordinary.model, reversible=True) == small.model
+    assert dataclasses.replace(ordinary.model, reversible=True, streams=2) == small.model
     base = RECIPES["wmt14-base-reversible"]().model
     assert (base.d_model, base.d_ff, base.n_heads, base.attention) == (512, 2048, 8, ("full",) * 6)
     assert not base.shared_qk and base.tie_embeddings and base.source_vocab_size is None

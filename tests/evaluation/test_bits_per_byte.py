@@ -16,7 +16,7 @@ from reformer.evaluation import (
     bits_per_byte,
     compressor_bits_per_byte,
     masked_bits_per_byte,
-    second_half_accuracy,
+    scored_accuracy,
 )
 from reformer.models import ReformerConfig, ReformerLM
 
@@ -95,7 +95,7 @@ def test_accuracy_is_over_the_second_half():
     config = ReformerConfig(vocab_size=8, d_model=16, d_ff=16, n_heads=2, attention=("full",), axial_shape=(8, 8))
     model = ReformerLM(config)
     sequence, mask = duplication_batch(6, 4, seed=0, step=0, n_symbols=7)
-    result = second_half_accuracy(model, [(sequence, mask)])
+    result = scored_accuracy(model, [(sequence, mask)])
     tokens = torch.from_numpy(sequence)
     with torch.inference_mode():
         guesses = model.eval()(model.shift_right(tokens), seed=0).argmax(-1)

@@ -1,6 +1,6 @@
 """Evaluation: bits per byte with its protocol, accuracy of the duplication task, yardsticks."""
 
-from reformer.evaluation.bits_per_byte import bits_per_byte, evaluating, masked_bits_per_byte, second_half_accuracy
+from reformer.evaluation.bits_per_byte import bits_per_byte, evaluating, masked_bits_per_byte, scored_accuracy
 from reformer.evaluation.bleu import bleu, shuffled_source_bleu
 from reformer.evaluation.picture_yardsticks import order0_entropy, picture_bits_per_dim
 from reformer.evaluation.variants import attention_variant
@@ -15,6 +15,6 @@ __all__ = [
     "masked_bits_per_byte",
     "order0_entropy",
     "picture_bits_per_dim",
-    "second_half_accuracy",
+    "scored_accuracy",
     "shuffled_source_bleu",
 ]

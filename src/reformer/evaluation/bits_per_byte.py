@@ -54,10 +54,10 @@ def masked_bits_per_byte(
     return {"bits_per_byte": total / count / math.log(2), "n_bytes": count}
 
 
-def second_half_accuracy(
+def scored_accuracy(
     model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0
 ) -> dict[str, Any]:
-    """{"accuracy", "bits_per_byte", "n_bytes"} on the masked symbols of (sequence, mask) [B, L]: the duplication task."""
+    """{"accuracy", "bits_per_byte", "n_bytes"} where ``mask`` is True, of (sequence, mask) [B, L]: duplication and recall."""
     device = model.norm.weight.device
     right, total, count = 0, 0.0, 0
     with evaluating(model):

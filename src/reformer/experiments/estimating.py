@@ -37,10 +37,11 @@ def estimate_experiment(
     for case in experiment.cases(scale, 0):
         if case.training is None or (rows and case.row not in rows):
             continue
-        same = [row for row in known if _key(row) == _key(_row(experiment, scale, case, command))]
+        blank = _row(experiment, scale, case, command)
+        same = [row for row in known if _key(row) == _key(blank)]
         if not same:
             notice(f"{experiment.name} {scale} · {case.row}: one pass")
-            same = [_row(experiment, scale, case, command) | _measure(case.training)]
+            same = [blank | _measure(case.training)]
             append_line(path, json.dumps(same[0], sort_keys=True))
         done.append(same[-1])
     if not done:

@@ -2,10 +2,11 @@
 
     reformer reproduce recall --scale laptop
 
-Facts (a mark, a key, a value) are stated and asked for again, between them noise or the text of enwik8 ("needle in text");
+Facts (``reformer.data.recall``) are stated and asked for again, between them noise or the text of enwik8 ("needle in text");
 accuracy is that of the values asked for, columns are distances between statement and question. A guess is right in 1.6%.
 Two layers: the first is local in every line, the second is of the kind that the line names.
-Expected on two CPU cores: three minutes a line and seed.
+Expected on two CPU cores, two lines at a time on one thread each: seven minutes a line and seed. First pilots of half that
+length were still at chance (docs/log.md): whether the laptop scale is long enough is not known.
 """
 
 from __future__ import annotations

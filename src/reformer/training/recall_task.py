@@ -9,7 +9,7 @@ import numpy as np
 
 from reformer.data import Corpus, noise_filler, recall_batch, sample_windows, shift_right
 from reformer.data.recall import N_VALUES
-from reformer.evaluation import second_half_accuracy
+from reformer.evaluation import scored_accuracy
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.corpus_card import corpus_card
@@ -42,7 +42,7 @@ class RecallTask(LanguageModelTask):
         """``evaluate`` of the values that were stated ``nearest`` to ``farthest`` symbols before."""
         size, seed = self.config.batch_size, self._seed(split)
         drawn = (self._draw(split, min(size, limit - first), seed, first) for first in range(0, limit, size))
-        result = second_half_accuracy(
+        result = scored_accuracy(
             model, ((sequence, (nearest <= distance) & (distance <= farthest)) for sequence, distance in drawn)
         )
         between = "noise" if self.corpus is None else f"text of the {split} split of {self.corpus.name}"

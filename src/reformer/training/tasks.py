@@ -20,7 +20,7 @@ from reformer.data import (
     sample_windows,
     shift_right,
 )
-from reformer.evaluation import bits_per_byte, compressor_bits_per_byte, masked_bits_per_byte, second_half_accuracy
+from reformer.evaluation import bits_per_byte, compressor_bits_per_byte, masked_bits_per_byte, scored_accuracy
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.corpus_card import corpus_card
@@ -150,7 +150,7 @@ class DuplicationTask(LanguageModelTask):
         seed = self._seed(split)
         size = self.config.batch_size
         batches = (self._draw(min(size, limit - first), seed, first) for first in range(0, limit, size))
-        result = second_half_accuracy(model, batches)
+        result = scored_accuracy(model, batches)
         protocol = f"{limit:,} fresh sequences 0w0w with |w| = {self.half}, second w scored, fresh rotations per batch"
         return {**result, "protocol": protocol}
 

@@ -11,8 +11,8 @@ Two more columns are full attention of the same weights as another function, sin
 what its definitions give: "full, with self" has the usual causal mask, in which a token also sees itself; "full, usual" is
 an ordinary Transformer's attention whose keys are its queries: the same mask, keys as long as they are, logits over root D.
 Accuracy over the second w of 256 fresh sequences, rotations drawn afresh for each batch of 4.
-Expected on two CPU cores, two lines at a time on one thread each: four to eight minutes for each line and seed. "lsh-4, Adafactor" is
-the authors' optimizer (constant 1.0, 200 steps of warm-up, rsqrt).
+Expected on two CPU cores, two lines at a time on one thread each: four to eight minutes for each line and seed.
+"lsh-4, Adafactor" is the authors' optimizer (constant 1.0, 200 steps of warm-up, rsqrt).
 """
 
 from __future__ import annotations

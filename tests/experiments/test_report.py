@@ -1,13 +1,15 @@
+import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from reformer.experiments.cells import Cell
 from reformer.experiments.registry import NAMES, experiment
 from reformer.experiments.report import write_report
-from reformer.experiments.report.aggregate import Cell, lines
-from reformer.experiments.report.markdown import section
+from reformer.experiments.report.aggregate import lines
+from reformer.experiments.report.markdown import findings, section
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,14 +61,80 @@ def test_a_table_shows_the_papers_number_ours_and_what_was_not_run():
     assert "table2, laptop: not run" not in text
 
 
-def test_the_first_page_says_whether_local_layers_alone_did_better(tmp_path):
-    import json
+def said(name, *rows):
+    each = experiment(name)
+    return findings(each, lines(each, rows, "laptop"))
 
-    for local, winner in ((1.5, "local layers alone"), (2.5, "LSH and local layers")):
+
+def test_the_first_page_says_whether_local_layers_alone_did_better(tmp_path):
+    for local, winner, less in (
+        (1.5, "local only does better", "+0.500"),
+        (2.5, "LSH and local layers do better", "-0.500"),
+    ):
         rows = [row("lsh + local", 0, name="baselines", test=2.0), row("local only", 0, name="baselines", test=local)]
         (tmp_path / "baselines.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
         text = write_report(tmp_path, tmp_path / "docs/results.md")[0].read_text()
-        assert f"**On enwik8 at laptop scale {winner} did better**" in text.split("## ")[0]
+        first_page = text.split("\n## ")[1]
+        assert f"- `baselines`, laptop: **{winner}**: LSH and local layers less local only is {less} bits" in first_page
+        assert "(one seed: no spread to compare with)" in first_page
+
+
+def test_differences_are_measured_by_the_seed_to_seed_spread():
+    base = "enwik8, shared QK, reversible"
+    column = "enwik8, bits per byte"
+    values = {
+        base: (2.0, 2.2),
+        "enwik8, shared QK, ordinary": (2.1, 2.2),
+        "enwik8, separate QK, reversible": (2.9, 3.1),
+    }
+    rows = [
+        row(line, seed, name="figure3", **{column: each}) for line in values for seed, each in enumerate(values[line])
+    ]
+    # Variances 0.02 and 0.005, of mean 0.0125; 0.02 and 0.02.
+    assert said("figure3", *rows) == [
+        "enwik8, bits per byte: separate QK, reversible less shared QK, reversible is +0.900 "
+        "(beyond the seed-to-seed spread of 0.141, 2 seeds).",
+        "enwik8, bits per byte: shared QK, ordinary less shared QK, reversible is +0.050 "
+        "(within the seed-to-seed spread of 0.112, 2 seeds).",
+    ]
+
+
+def test_rounds_are_compared_with_full_attention_in_percent():
+    rows = [row(line, 0, name="figure4", test=value) for line, value in (("full attention", 5.0), ("8 rounds", 5.05))]
+    assert said("figure4", *rows) == ["bits per dim beside full attention's: 8 rounds +1.00%."]
+    assert said("figure4", rows[1]) == []
+
+
+def test_cells_below_the_papers_are_named():
+    rows = [row("lsh-4", seed, **{"full": 100.0, "lsh-2": 99.4, "lsh-1": 91.0 + seed}) for seed in (0, 1)]
+    assert said("table2", *rows, row("lsh-2", 0, **{"lsh-8": 99.96})) == [
+        "the means of 3 of 4 cells, rounded as the paper's, are at or above those; below: lsh-4 under lsh-1 91.50 (91.9)."
+    ]
+
+
+def test_what_a_removal_costs_and_what_is_found_at_the_greatest_distance():
+    ablated = row("lsh + local", 0, name="ablate-lsh", **{"as trained": 2.0, "LSH zeroed": 2.5, "LSH made full": 1.9})
+    assert said("ablate-lsh", ablated) == [
+        "bits per byte beside the model as trained: LSH zeroed +0.500, LSH made full -0.100."
+    ]
+    rows = [
+        row(f"noise: {kind}", seed, name="recall", **{"to 128": 1.0, "to 1,024": value + seed})
+        for kind, value in (("local + LSH-4", 90.0), ("local only", 1.5))
+        for seed in (0, 1)
+    ]
+    assert said("recall", *rows) == [
+        "in noise, distances to 1,024 tokens: local + LSH-4 90.5 ± 0.7%, local only 2.0 ± 0.7%.",
+    ]
+
+
+def test_translations_by_beam_search_stand_beside_greedy_ones():
+    values = {"cased": 5.0, "greedy": 4.5, "shuffled": 0.5}
+    assert said(
+        "table4", row("reversible", 0, name="table4", **values), row("ordinary", 0, name="table4", cased=5.25)
+    ) == [
+        "BLEU of reversible less ordinary layers is -0.25 (one seed: no spread to compare with).",
+        "reversible: beam search 5.00, greedy 4.50, shuffled sources 0.50.",
+    ]
 
 
 class References(HTMLParser):

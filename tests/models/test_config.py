@@ -68,7 +68,7 @@ def test_longest_input():
     assert ReformerConfig(axial_shape=(8, 16)).longest_input == 128
     for positions in ("learned", "rotary"):
         assert ReformerConfig(positions=positions, max_len=77).longest_input == 77
-    for positions in ("sinusoidal", "none"):
+    for positions in ("sinusoidal", "rotary-local", "none"):
         assert ReformerConfig(positions=positions, max_len=77).longest_input is None
     config = ReformerConfig(axial_shape=(8, 16))
     config.require_length(128)

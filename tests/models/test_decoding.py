@@ -38,7 +38,7 @@ def random_model(draw: random.Random) -> ReformerLM:
         lsh_window=draw.choice([None, 1, 3, 7]),
         local_chunk_len=draw.choice([1, 3, 8, 100]),
         activation=draw.choice(["relu", "gelu", "swiglu"]),
-        positions=draw.choice(["axial", "learned", "sinusoidal", "rotary", "none"]),
+        positions=draw.choice(["axial", "learned", "sinusoidal", "rotary", "rotary-local", "none"]),
         axial_shape=(8, 16),
         max_len=128,
         embedding_std=1.0,

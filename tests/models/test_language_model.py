@@ -14,7 +14,7 @@ from .factory import VOCAB, assert_same, loss_and_gradients, some_tokens, tiny
 from .helpers import refuses
 
 KINDS = ("local", "lsh", "full")
-POSITIONS = ("axial", "learned", "sinusoidal", "rotary", "none")
+POSITIONS = ("axial", "learned", "sinusoidal", "rotary", "rotary-local", "none")
 
 
 @pytest.mark.parametrize("length", [1, 2, 63, 65, 128])
@@ -68,6 +68,15 @@ def test_without_positions_order_is_unknown_to_a_bidirectional_model():
     for positions in ("axial", "learned", "sinusoidal", "rotary"):
         other = tiny(attention=("full",), causal=False, positions=positions).eval()
         assert not torch.allclose(other(tokens[:, shuffled]), other(tokens)[:, shuffled], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rotary_local_rotates_local_layers_alone(kind: str):
+    tokens = some_tokens()
+    twin = tiny(attention=(kind,), positions="rotary" if kind == "local" else "none").eval()
+    model = tiny(attention=(kind,), positions="rotary-local").eval()
+    model.load_state_dict(twin.state_dict())
+    assert model(tokens).equal(twin(tokens))
 
 
 @pytest.mark.parametrize("positions", ["axial", "rotary", "sinusoidal"])

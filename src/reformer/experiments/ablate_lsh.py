@@ -9,9 +9,11 @@ layers made full attention. The training is that of ``baselines``' first line an
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
 from reformer.experiments.training_case import training_case
@@ -49,6 +51,18 @@ def cases(scale: str, seed: int) -> list[Case]:
     return [training_case("lsh + local", text_config(scale, seed), measure, measured=measured, curve=None)]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """What each removal costs."""
+    found = []
+    for line in lines.values():
+        trained = line.cell(_COLUMNS[0])
+        costs = {column: line.cell(column) for column in _COLUMNS[1:]}
+        if trained is not None:
+            each = (f"{column} {cell.mean - trained.mean:+.3f}" for column, cell in costs.items() if cell is not None)
+            found.append(f"bits per byte beside the model as trained: {', '.join(each)}.")
+    return found
+
+
 EXPERIMENT = Experiment(
     name="ablate-lsh",
     title="Ablation: what the LSH layers of a trained model carry",
@@ -59,5 +73,6 @@ EXPERIMENT = Experiment(
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
     notes=NOTES,
     digits=3,
+    finding=finding,
     headline=("lsh + local", "LSH zeroed"),
 )

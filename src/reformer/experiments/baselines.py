@@ -9,6 +9,9 @@ attention keeps no activations either. Expected on two CPU cores: 5 to 15 minute
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from reformer.experiments.cells import Line, difference
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.text_models import NOTES, text_case, text_config
 
@@ -30,6 +33,19 @@ def cases(scale: str, seed: int) -> list[Case]:
     ]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """Whether LSH layers paid for themselves."""
+    found = []
+    for other in ("local only", "full + local", "local only, equal time", "full + local, equal time"):
+        compared = difference(lines, "lsh + local", other, "test")
+        if compared is not None:
+            better = "LSH and local layers do better" if compared.value < 0 else f"{other} does better"
+            found.append(
+                f"**{better}**: LSH and local layers less {other} is {compared.value:+.3f} bits per byte ({compared.verdict()})."
+            )
+    return found
+
+
 EXPERIMENT = Experiment(
     name="baselines",
     title="Baselines: LSH attention beside local attention alone and full attention, at equal steps and at equal time",
@@ -41,4 +57,5 @@ EXPERIMENT = Experiment(
     notes=NOTES,
     digits=3,
     curve=("step", "validation bits per byte"),
+    finding=finding,
 )

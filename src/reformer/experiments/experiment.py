@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reformer.experiments.cells import Line
 from reformer.training.config import TrainConfig
 
 SCALES = ("smoke", "laptop", "gpu", "paper")
@@ -92,5 +93,7 @@ class Experiment:
     curve: tuple[str, str] | None = None
     """Labels of the curve's axes, if cases return one."""
     log_axes: bool = False
+    finding: Callable[[Mapping[str, Line]], list[str]] | None = None
+    """What follows from the lines that were run at one scale, a sentence each, in numbers: the report's first page."""
     headline: tuple[str, str] | None = None
     """(line, column) of the value that stands for the experiment in ``reformer reproduce --list``; None: the first."""

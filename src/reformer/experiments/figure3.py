@@ -10,10 +10,12 @@ Expected on two CPU cores, two lines at a time on one thread each: three minutes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from reformer.experiments import image_models, text_models
+from reformer.experiments.cells import Line, difference
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.image_models import image_case, image_config
 from reformer.experiments.text_models import held_out_bits, text_config
@@ -55,6 +57,18 @@ def cases(scale: str, seed: int) -> list[Case]:
     ]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """How far the other models end from the shared, reversible one, on each kind of data."""
+    found = []
+    for data, column in (("enwik8", _TEXT), ("images", _IMAGES)):
+        base, *others = _LINES
+        for other in others:
+            compared = difference(lines, f"{data}, {other}", f"{data}, {base}", column)
+            if compared is not None:
+                found.append(f"{column}: {other} less {base} is {compared.value:+.3f} ({compared.verdict()}).")
+    return found
+
+
 _TEXT_NOTES = text_models.NOTES | {
     "laptop": "enwik8, d_model 192 and windows of 1,024 bytes, 160 steps of 8, where the paper has d_model 1,024 and "
     "windows of 65,536"
@@ -71,5 +85,6 @@ EXPERIMENT = Experiment(
     notes={scale: f"text: {note}; pictures: {image_models.NOTES[scale]}" for scale, note in _TEXT_NOTES.items()},
     digits=3,
     curve=("step", "validation bits per byte or dim"),
+    finding=finding,
     headline=("enwik8, shared QK, ordinary", _TEXT),
 )

@@ -8,24 +8,40 @@ Expected on two CPU cores: two to eight minutes a line and seed, growing with th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from reformer.experiments.cells import Line, difference
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.image_models import NOTES, image_case, image_config
 
 _ROUNDS = (1, 2, 4, 8, 16)
 _COLUMN = "test"
+_FULL = "full attention"
 
 
 def cases(scale: str, seed: int) -> list[Case]:
     """Full attention, then each number of rounds."""
-    return [image_case("full attention", image_config(scale, seed, kind="full"), scale, _COLUMN)] + [
+    return [image_case(_FULL, image_config(scale, seed, kind="full"), scale, _COLUMN)] + [
         image_case(
-            f"{rounds} round{'s' * (rounds > 1)}",
+            _name(rounds),
             image_config(scale, seed, kind="lsh", n_hashes=rounds),
             scale,
             _COLUMN,
         )
         for rounds in _ROUNDS
     ]
+
+
+def _name(rounds: int) -> str:
+    return f"{rounds} round{'s' * (rounds > 1)}"
+
+
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """How many percent each number of rounds ends above full attention."""
+    compared = {name: difference(lines, name, _FULL, _COLUMN) for name in map(_name, _ROUNDS)}
+    full = lines[_FULL].cell(_COLUMN) if _FULL in lines else None
+    shares = [f"{name} {100 * each.value / full.mean:+.2f}%" for name, each in compared.items() if each and full]
+    return [f"bits per dim beside full attention's: {', '.join(shares)}."] if shares else []
 
 
 EXPERIMENT = Experiment(
@@ -39,5 +55,6 @@ EXPERIMENT = Experiment(
     notes=NOTES,
     digits=3,
     curve=("step", "validation bits per dim"),
+    finding=finding,
     headline=("8 rounds", _COLUMN),
 )

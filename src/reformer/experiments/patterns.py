@@ -8,8 +8,10 @@ Expected on two CPU cores: five minutes a line and seed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from reformer.experiments.cells import Line, difference
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.text_models import NOTES, text_case, text_config
 
@@ -25,6 +27,16 @@ def cases(scale: str, seed: int) -> list[Case]:
     return [text_case(row, text_config(scale, seed, **changes), scale) for row, changes in _LINES.items()]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """Which pattern is better, beside the paper's."""
+    compared = {name: difference(lines, name, "paper", "test") for name in _LINES if name != "paper"}
+    return [
+        f"{name} less paper is {each.value:+.3f} bits per byte ({each.verdict()})."
+        for name, each in compared.items()
+        if each is not None
+    ]
+
+
 EXPERIMENT = Experiment(
     name="patterns",
     title="Patterns: the paper's chunks, whole buckets, and the released checkpoints' pattern",
@@ -36,5 +48,6 @@ EXPERIMENT = Experiment(
     notes=NOTES,
     digits=3,
     curve=("step", "validation bits per byte"),
+    finding=finding,
     headline=("bucket, window 64", "test"),
 )

@@ -11,9 +11,11 @@ length were still at chance (docs/log.md): whether the laptop scale is long enou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.training_case import training_case
 from reformer.models import ReformerLM
@@ -72,6 +74,19 @@ def cases(scale: str, seed: int) -> list[Case]:
     ]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """What each last layer finds at the greatest distance of its scale."""
+    found = []
+    for filler in _FILLERS:
+        here = {kind: lines[f"{filler}: {kind}"] for kind in _KINDS if f"{filler}: {kind}" in lines}
+        if here:
+            *_, (column, _, _) = _ranges(next(iter(here.values())).scale)
+            cells = {kind: line.cell(column) for kind, line in here.items()}
+            values = ", ".join(f"{kind} {cell.text(1)}%" for kind, cell in cells.items() if cell is not None)
+            found.append(f"in {filler}, distances {column} tokens: {values}.")
+    return found
+
+
 EXPERIMENT = Experiment(
     name="recall",
     title="Recall: facts found again in noise and in text, by the distance at which they were stated (columns, in tokens)",
@@ -86,5 +101,6 @@ EXPERIMENT = Experiment(
         "gpu": "16,384 tokens with 64 facts, two layers of d_model 128, 4,000 steps of 4",
     },
     curve=("step", "validation bits per value"),
+    finding=finding,
     headline=("text: local + LSH-4", "to 1,024"),
 )

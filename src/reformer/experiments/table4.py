@@ -12,10 +12,11 @@ control whose sources are shuffled. Expected on two CPU cores: a quarter of an h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from reformer.experiments.cells import Line, difference
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.training_case import training_case
 from reformer.training.recipes import recipe
@@ -120,6 +121,21 @@ def _column(row: dict[str, Any], n_sets: int) -> str | None:
     return columns.get((greedy, control, cased))
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """Whether reversible layers cost quality, beam search pays, and the source is read at all."""
+    compared = difference(lines, "reversible", "ordinary", "cased")
+    found = []
+    if compared is not None:
+        found.append(f"BLEU of reversible less ordinary layers is {compared.value:+.2f} ({compared.verdict()}).")
+    for name, line in lines.items():
+        beam, greedy, shuffled = (line.cell(column) for column in ("cased", "greedy", "shuffled"))
+        if beam and greedy and shuffled:
+            found.append(
+                f"{name}: beam search {beam.mean:.2f}, greedy {greedy.mean:.2f}, shuffled sources {shuffled.mean:.2f}."
+            )
+    return found
+
+
 EXPERIMENT = Experiment(
     name="table4",
     title="Table 4: reversible encoder-decoder, English to German, sacreBLEU on newstest2014",
@@ -144,4 +160,5 @@ EXPERIMENT = Experiment(
         "paper": "WMT14 pairs called wmt14 in the cache, 100,000 to 500,000 steps of 24,576 tokens; newstest2014 whole",
     },
     curve=("step", "validation bits per byte"),
+    finding=finding,
 )

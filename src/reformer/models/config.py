@@ -13,7 +13,7 @@ from reformer.ops.hashing import bucket_factors
 from reformer.ops.lsh_attention import PATTERNS
 
 ATTENTION_KINDS = ("lsh", "local", "full")
-POSITIONS = ("axial", "learned", "sinusoidal", "rotary", "none")
+POSITIONS = ("axial", "learned", "sinusoidal", "rotary", "rotary-local", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,8 @@ class ReformerConfig:
     activation: str = "relu"
     layer_norm_eps: float = 1e-5
     positions: str = "axial"
+    """"rotary" rotates queries (and keys) of every layer; "rotary-local" those of local layers alone, so that LSH and full
+    layers hash and compare what stands somewhere and not where; "axial", "learned" and "sinusoidal" are added to the input."""
     axial_shape: tuple[int, ...] = (64, 64)
     axial_dims: tuple[int, ...] | None = None
     """Widths of the axes, together d_model; None: split evenly."""
@@ -120,7 +122,7 @@ class ReformerConfig:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.positions == "axial":
             self._check_axial()
-        if self.positions == "rotary" and split_width(self.d_model, self.n_heads, self.head_dim, self.d_attn)[0] % 2:
+        if self.rotary_kinds and split_width(self.d_model, self.n_heads, self.head_dim, self.d_attn)[0] % 2:
             raise ValueError("rotary positions need an even head_dim; change n_heads or head_dim")
 
     def _check_axial(self) -> None:
@@ -139,6 +141,11 @@ class ReformerConfig:
             return self.axial_dims
         axes = len(self.axial_shape)
         return tuple(self.d_model // axes + (axis < self.d_model % axes) for axis in range(axes))
+
+    @property
+    def rotary_kinds(self) -> tuple[str, ...]:
+        """The kinds of layers whose queries (and keys) are rotated."""
+        return {"rotary": ATTENTION_KINDS, "rotary-local": ("local",)}.get(self.positions, ())
 
     @property
     def longest_input(self) -> int | None:

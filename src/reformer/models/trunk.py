@@ -155,7 +155,7 @@ def self_attention(config: ReformerConfig, kind: str) -> SelfAttention:
         "d_attn": config.d_attn,
         "causal": config.causal,
         "dropout": config.attention_dropout,
-        "rotary": config.positions == "rotary",
+        "rotary": kind in config.rotary_kinds,
         "impl": config.impl,
     }
     if kind == "lsh":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from reformer.models import ReformerConfig
 from reformer.training.config import OptimizerConfig, TrainConfig
@@ -78,15 +77,18 @@ def imagenet64_3l_full() -> TrainConfig:
     return replace(base, name="imagenet64-3l-full", model=replace(base.model, attention=("full",) * 3))
 
 
-def imagenet64_3l_rounds(n_hashes: int) -> TrainConfig:
-    """imagenet64-3l with another number of hash rounds (figure 4)."""
-    base = imagenet64_3l()
-    return replace(base, name=f"imagenet64-3l-lsh{n_hashes}", model=replace(base.model, n_hashes=n_hashes))
+def _with_rounds(n_hashes: int) -> Callable[[], TrainConfig]:
+    def made() -> TrainConfig:
+        base = imagenet64_3l()
+        return replace(base, name=f"imagenet64-3l-lsh{n_hashes}", model=replace(base.model, n_hashes=n_hashes))
+
+    made.__doc__ = f"imagenet64-3l with {n_hashes} hash rounds (figure 4)."
+    return made
 
 
 IMAGE_RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "images-small": images_small,
     "imagenet64-3l": imagenet64_3l,
     "imagenet64-3l-full": imagenet64_3l_full,
-    **{f"imagenet64-3l-lsh{n}": partial(imagenet64_3l_rounds, n) for n in (4, 8, 16)},
+    **{f"imagenet64-3l-lsh{n}": _with_rounds(n) for n in (4, 8, 16)},
 }

@@ -9,7 +9,7 @@ from reformer.experiments.experiment import Experiment
 from reformer.experiments.registry import NAMES, experiment
 from reformer.experiments.report.aggregate import lines
 from reformer.experiments.report.figures import draw_curves
-from reformer.experiments.report.markdown import NOT_RUN, SHOWN_SCALES, markdown_table, section
+from reformer.experiments.report.markdown import NOT_RUN, SHOWN_SCALES, findings, markdown_table, section
 from reformer.experiments.report.page import html_page
 from reformer.training.checkpoint import write_durably
 from reformer.training.rows import Row, read_rows
@@ -49,7 +49,7 @@ def write_report(results: Path, document: Path) -> list[Path]:
         here = [path for path in figures if path is not None]
         drawn += here
         sections.append(section(each, rows, [path.relative_to(document.parent).as_posix() for path in here]))
-    parts = [_INTRODUCTION, *_local_or_lsh(rows), _summary(experiments, rows), *sections, _SURVEY]
+    parts = [_INTRODUCTION, *_found(experiments, rows), _summary(experiments, rows), *sections, _SURVEY]
     text = "\n\n".join(parts) + "\n"
     page = document.with_suffix(".html")
     document.parent.mkdir(parents=True, exist_ok=True)
@@ -58,20 +58,16 @@ def write_report(results: Path, document: Path) -> list[Path]:
     return [document, page, *drawn]
 
 
-def _local_or_lsh(rows: Sequence[Row]) -> list[str]:
-    """Whether LSH layers paid for themselves on text, at each scale where both were run: the first thing a reader asks."""
-    baselines, sentences = experiment("baselines"), []
-    for scale in SHOWN_SCALES:
-        cells = {line.name: line.cell("test") for line in lines(baselines, rows, scale)}
-        lsh, local = cells.get("lsh + local"), cells.get("local only")
-        if lsh is not None and local is not None:
-            winner = "LSH and local layers" if lsh.mean < local.mean else "local layers alone"
-            sentences.append(
-                f"**On enwik8 at {scale} scale {winner} did better** at equal steps: LSH and local layers "
-                f"{lsh.text(baselines.digits)}, local layers alone {local.text(baselines.digits)} bits per byte "
-                f"(seeds: {min(len(lsh.values), len(local.values))}; see `baselines`)."
-            )
-    return sentences
+def _found(experiments: Sequence[Experiment], rows: Sequence[Row]) -> list[str]:
+    """What every experiment says of its own lines at each scale: the first thing a reader asks."""
+    points = [
+        f"- `{each.name}`, {scale}: {sentence}"
+        for each in experiments
+        for scale in SHOWN_SCALES
+        if scale in each.seeds
+        for sentence in findings(each, lines(each, rows, scale))
+    ]
+    return ["## What was found", "\n".join(points)] if points else []
 
 
 def _state(each: Experiment, rows: Sequence[Row], scale: str) -> str:
@@ -82,7 +78,8 @@ def _state(each: Experiment, rows: Sequence[Row], scale: str) -> str:
         return NOT_RUN
     wanted = len({case.row for case in each.cases(scale, 0)})
     seeds = sorted({len(line.rows) for line in found})
-    return f"{len(found)} of {wanted} lines, {'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+    many = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    return f"{len(found)} of {wanted} lines, {many} seed{'s' * (many != '1')}"
 
 
 def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Experiment
-from reformer.experiments.report.aggregate import Line
 
 _COLOURS = ("#0b4f8a", "#c8500a", "#2e8b57", "#8e6bbd", "#b8860b", "#5fa2ce", "#a0304a", "#555555")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Experiment
-from reformer.experiments.report.aggregate import Line, lines
+from reformer.experiments.report.aggregate import lines
 from reformer.experiments.report.markdown import NOT_RUN, SHOWN_SCALES, machine
 from reformer.training.progress import format_duration
 from reformer.training.rows import Row

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import SCALES, Experiment
-from reformer.experiments.report.aggregate import Line, lines
+from reformer.experiments.report.aggregate import lines
 from reformer.training.progress import format_bytes, format_duration
 from reformer.training.rows import Row
 
@@ -21,7 +22,7 @@ def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str])
     for scale, found in ran.items():
         if found:
             parts.append(f"### {experiment.name}, {scale}: {experiment.notes.get(scale, '')}".rstrip(": "))
-            parts += [_grid(experiment, scale, found), _origins(found)]
+            parts += [_grid(experiment, scale, found), *findings(experiment, found), _origins(found)]
     for scale, found in ran.items():
         if not found:
             note = experiment.notes.get(scale, "")
@@ -53,6 +54,11 @@ def _cell(experiment: Experiment, line: Line | None, name: str, column: str) -> 
         return ours
     paper = experiment.paper.get((name, column))
     return f"{'–' if paper is None else f'{paper:g}'} \\| **{ours}**"
+
+
+def findings(experiment: Experiment, found: Sequence[Line]) -> list[str]:
+    """What the experiment says of its own lines, a sentence each."""
+    return [] if experiment.finding is None else experiment.finding({line.name: line for line in found})
 
 
 def _origins(found: Sequence[Line]) -> str:

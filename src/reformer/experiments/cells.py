@@ -1,0 +1,79 @@
+"""What an experiment measured: the rows of each line, one for each seed, and their cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev, variance
+
+from reformer.training.rows import Row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Values of one line and column, one for each seed."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return fmean(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation over the seeds; None for a single one."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    def text(self, digits: int) -> str:
+        """ "mean ± sd", or the mean alone for a single seed."""
+        spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """The rows of one line at one scale, one for each seed."""
+
+    name: str
+    scale: str
+    rows: tuple[Row, ...]
+
+    def cell(self, column: str) -> Cell | None:
+        """The values of ``column``; None where there are none."""
+        values = tuple(row["columns"][column] for row in self.rows if column in row["columns"])
+        return Cell(values) if values else None
+
+    def mean_cost(self, name: str) -> float | None:
+        """The mean over the seeds of a cost; None where it was not kept."""
+        values = [row["cost"][name] for row in self.rows if name in row["cost"]]
+        return fmean(values) if values else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the mean of one cell is from that of another, and the spread from seed to seed that it is measured by."""
+
+    value: float
+    spread: float | None
+    """Root of the mean variance of the two over their seeds; None where either has a single seed."""
+    seeds: int
+
+    def verdict(self) -> str:
+        """ "within" or "beyond the seed-to-seed spread of ...", or that one seed says nothing of it."""
+        if self.spread is None:
+            return "one seed: no spread to compare with"
+        side = "within" if abs(self.value) <= self.spread else "beyond"
+        return f"{side} the seed-to-seed spread of {self.spread:.3f}, {self.seeds} seeds"
+
+
+def difference(lines: Mapping[str, Line], name: str, from_name: str, column: str) -> Difference | None:
+    """``column`` of line ``name`` less that of line ``from_name``; None unless both were run."""
+    cells = [lines[each].cell(column) if each in lines else None for each in (name, from_name)]
+    one, other = cells
+    if one is None or other is None:
+        return None
+    many = min(len(one.values), len(other.values)) > 1
+    spread = math.sqrt(fmean((variance(one.values), variance(other.values)))) if many else None
+    return Difference(one.mean - other.mean, spread, min(len(one.values), len(other.values)))

@@ -118,12 +118,12 @@ def test_what_a_removal_costs_and_what_is_found_at_the_greatest_distance():
         "bits per byte beside the model as trained: LSH zeroed +0.500, LSH made full -0.100."
     ]
     rows = [
-        row(f"noise: {kind}", seed, name="recall", **{"to 128": 1.0, "to 1,024": value + seed})
+        row(f"noise: {kind}", seed, name="recall", **{"to 128": 1.0, "to 2,048": value + seed})
         for kind, value in (("local + LSH-4", 90.0), ("local only", 1.5))
         for seed in (0, 1)
     ]
     assert said("recall", *rows) == [
-        "in noise, distances to 1,024 tokens: local + LSH-4 90.5 ± 0.7%, local only 2.0 ± 0.7%.",
+        "in noise, distances to 2,048 tokens: local + LSH-4 90.5 ± 0.7%, local only 2.0 ± 0.7%.",
     ]
 
 

@@ -58,6 +58,17 @@ def test_the_loss_counts_the_values_asked_for_and_nothing_else(tmp_path):
     assert np.array_equal(inputs, again[0]) and not np.array_equal(inputs, other[0])
 
 
+def test_rows_grow_until_half_time_at_a_constant_number_of_symbols(tmp_path):
+    model = dataclasses.replace(TINY.model, positions="none")
+    task = make_task(config(tmp_path, seq_len=512, batch_size=2, steps=6, accumulate=2, model=model), tmp_path)
+    shapes = [task.batch(index)[0].shape for index in range(12)]
+    assert shapes == [(8, 128)] * 3 + [(4, 256)] * 3 + [(2, 512)] * 6
+    # A row of 512 has 32 facts, one of 128 has 8.
+    assert [(task.batch(index)[1] >= 0).sum() for index in (0, 3, 11)] == [64, 64, 64]
+    short = make_task(config(tmp_path, seq_len=200, batch_size=3, steps=2, model=model), tmp_path)
+    assert [short.batch(index)[0].shape for index in range(2)] == [(3, 200)] * 2
+
+
 def test_needles_lie_in_the_text_of_their_own_split(tmp_path):
     (tmp_path / "text.txt").write_text("a" * 18_000 + "b" * 1000 + "c" * 1000)
     task = make_task(config(tmp_path, data=str(tmp_path / "text.txt")), tmp_path / "cache")

@@ -58,7 +58,8 @@ class TrainConfig:
     name: str
     task: str = "text"
     """text: windows of a byte corpus; duplication: the paper's synthetic task 0w0w (seq_len = 2·|w| + 2); recall:
-    facts stated and asked for again, in noise or in the text of a corpus (``reformer.data.recall``); images: square
+    facts stated and asked for again, in noise or in the text of a corpus (``reformer.data.recall``), rows of 128 and more
+    symbols growing to seq_len until half-time; images: square
     pictures as bytes, each one sequence (seq_len = 3·side²)."""
     data: str = "stdlib"
     """stdlib (this Python's own source text), enwik8, the path of a file or folder (.gz .xz .zst too), or - for standard input;

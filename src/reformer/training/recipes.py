@@ -28,8 +28,7 @@ def quickstart() -> TrainConfig:
             n_heads=4,
             attention=("local", "local", "lsh", "local"),
             n_hashes=2,
-            positions="rotary",
-            max_len=65_536,
+            positions="rotary-local",
             embedding_std=1.0,
         ),
     )
@@ -121,8 +120,7 @@ def recall() -> TrainConfig:
             n_heads=2,
             attention=("local", "lsh"),
             n_hashes=4,
-            positions="rotary",
-            max_len=65_536,
+            positions="rotary-local",
             embedding_std=1.0,
         ),
     )

@@ -67,6 +67,18 @@ def test_a_clean_checkout_and_what_makes_it_dirty(checkout):
     assert module._git_state(package) == {"commit": head, "dirty": True}
 
 
+def test_rows_of_results_are_no_code(checkout):
+    package = checkout / "src" / "package"
+    (checkout / "results").mkdir()
+    (checkout / "results" / "table.jsonl").write_text("a row\n")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first row")
+    (checkout / "results" / "table.jsonl").write_text("a row\nanother\n")
+    assert module._git_state(package)["dirty"] is False
+    (checkout / "README.md").write_text("changed")
+    assert module._git_state(package)["dirty"] is True
+
+
 def test_a_package_at_the_top_of_its_checkout(tmp_path, checkout):
     git(checkout, "mv", "src/package/__init__.py", "__init__.py")
     git(checkout, "commit", "-qm", "second")

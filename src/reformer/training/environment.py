@@ -135,7 +135,9 @@ def _git_state(folder: Path) -> dict[str, Any]:
     if head is None:
         return unknown
     commit, prefix = [*head.splitlines(), ""][:2]
-    status = _git(folder, "status", "--porcelain", "--untracked-files=normal")
+    # Rows of results are made by the code and are no part of it: a second row is not measured on changed code.
+    rows = ":(top,exclude)results/*.jsonl"
+    status = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", ":(top)", rows)
     return {"commit": commit, "dirty": None if status is None else _is_dirty(status, prefix)}
 
 

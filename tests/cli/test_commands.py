@@ -97,6 +97,18 @@ def test_duplication_is_evaluated_under_every_attention(tmp_path, capsys):
     assert "|w| = 7" in out
 
 
+def test_needles_in_text_are_evaluated_on_sequences_of_both_splits(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("Once upon a time. " * 600)
+    flags = "--seq-len 32 --batch-size 2 --steps 2 --eval-bytes 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    folders = ["--out", tmp_path / "run", "--data", tmp_path / "text.txt", "--cache-dir", tmp_path / "cache"]
+    assert run(capsys, "train", "recall", *folders, *flags.split())[0] == 0
+    code, out, _ = run(capsys, "eval", tmp_path / "run", "--cache-dir", tmp_path / "cache")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[1:3]] == [["validation", "as-trained"], ["test", "as-trained"]]
+    assert out.splitlines()[3].startswith("protocol: 256 fresh sequences of 32, facts asked again, text of the test split")
+    assert "a guess costs log2(64) = 6 bits" in out
+
+
 def test_the_demo_trains_evaluates_samples_and_says_where_things_are(tmp_path, capsys, monkeypatch):
     import dataclasses
 

@@ -17,7 +17,7 @@ class EvalOptions:
 
     splits: tuple[str, ...] = ("validation", "test")
     limit: int = 65_536
-    """First bytes of each split (duplication: sequences, at most 256; images: whole pictures of at most so many bytes)."""
+    """First bytes of each split (duplication, recall: sequences, at most 256; images: whole pictures of at most so many bytes)."""
     overlap: int = 0
     """Bytes of context that a window repeats from the one before; 0: disjoint windows, no carried context."""
     n_hashes: str | None = None
@@ -61,7 +61,7 @@ def evaluate_run(directory: Path, options: EvalOptions, command: list[str]) -> l
         )
     task = make_task(config, options.cache_dir.expanduser(), run_.corpus_directory)
     has_splits = task.corpus is not None
-    limit = options.limit if has_splits else min(options.limit, 256)
+    limit = min(options.limit, 256) if config.task in ("duplication", "recall") else options.limit
     rows: list[dict[str, Any]] = []
     for split in options.splits if has_splits else options.splits[-1:]:
         for name in _variants(options, config.task):
@@ -72,7 +72,7 @@ def evaluate_run(directory: Path, options: EvalOptions, command: list[str]) -> l
     for split in options.splits if has_splits else ():
         yardsticks = task.yardsticks(split, options.limit)
         rows += [{"split": split, "attention": name, **result} for name, result in yardsticks.items()]
-        for row in rows[-len(yardsticks) :]:
+        for row in rows[len(rows) - len(yardsticks) :]:
             _print_row(row, first=False)
     if has_splits:
         print(task.yardsticks_note)

@@ -104,8 +104,13 @@ def test_needles_in_text_are_evaluated_on_sequences_of_both_splits(tmp_path, cap
     assert run(capsys, "train", "recall", *folders, *flags.split())[0] == 0
     code, out, _ = run(capsys, "eval", tmp_path / "run", "--cache-dir", tmp_path / "cache")
     assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()[1:3]] == [["validation", "as-trained"], ["test", "as-trained"]]
-    assert out.splitlines()[3].startswith("protocol: 256 fresh sequences of 32, facts asked again, text of the test split")
+    assert [line.split()[:2] for line in out.splitlines()[1:3]] == [
+        ["validation", "as-trained"],
+        ["test", "as-trained"],
+    ]
+    assert out.splitlines()[3].startswith(
+        "protocol: 256 fresh sequences of 32, facts asked again, text of the test split"
+    )
     assert "a guess costs log2(64) = 6 bits" in out
 
 

@@ -36,7 +36,7 @@ _N_LAYERS = 3
 def _text(scale: str, seed: int, changes: dict[str, Any]) -> TrainConfig:
     base = text_config(scale, seed)
     # The base's positions live in its local layers, of which there are none here.
-    own = {"positions": "rotary", "max_len": 65_536} if scale != "paper" else {}
+    own: dict[str, Any] = {"positions": "rotary", "max_len": 65_536} if scale != "paper" else {}
     config = replace(base, model=replace(base.model, attention=("full",) * _N_LAYERS, **own, **changes))
     # Full attention on two cores: shorter windows, as many bytes a step.
     return replace(config, seq_len=1024, batch_size=8, steps=160, eval_every=20) if scale == "laptop" else config

@@ -160,8 +160,8 @@ BAD_INPUT = {
         r"length 5000 is beyond the 4096 positions of axial_shape \(64, 64\)",
     ),
     "beyond the longest input": (
-        ["train", "quickstart", "--seq-len", "70000"],
-        "70000 is beyond the 65536 positions of max_len",
+        ["train", "quickstart", "--seq-len", "70000", "--model.positions", "rotary"],
+        "70000 is beyond the 4096 positions of max_len",
     ),
     "unknown attention": (
         ["train", "quickstart", "--model.attention", "sparse"],

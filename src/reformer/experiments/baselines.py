@@ -4,7 +4,8 @@
 
 The same model and training; only the kind of the LSH layers changes. "equal time" repeats the two others for as many steps
 as fit into the LSH model's time (its factor is fixed below, and the table shows the times). All are reversible, so full
-attention keeps no activations either. Expected on two CPU cores: 5 to 15 minutes a line and seed.
+attention keeps no activations either. Expected on two CPU cores, two lines at a time on one thread
+each: 10 to 30 minutes a line and seed, the longest with full attention.
 """
 
 from __future__ import annotations

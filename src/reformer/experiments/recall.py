@@ -4,8 +4,9 @@
 
 Facts (``reformer.data.recall``) are stated and asked for again, between them noise or the text of enwik8 ("needle in text");
 accuracy is that of the values asked for, columns are distances between statement and question. A guess is right in 1.6%.
-Two layers: the first is local in every line, the second is of the kind that the line names and knows no positions. Rows
-are short at first and grow until half-time: at their full length from the start nothing is learned (docs/log.md).
+Two layers: the first is local in every line, the second is of the kind that the line names, LSH and full ones without
+positions. Rows are short at first and grow until half-time: at full length from the start nothing was learned in 300 steps
+(docs/log.md).
 Expected on two CPU cores, two lines at a time on one thread each: eight minutes a line and seed.
 """
 

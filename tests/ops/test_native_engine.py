@@ -93,6 +93,8 @@ from reformer.ops import lsh_attention
 from reformer.ops.native import library
 loaded = library.open_library(pathlib.Path(sys.argv[1]))
 library._load = lambda: loaded
+# What a shell starts in the background ignores Ctrl-C, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 L, when = 100_000, []
 qk, buckets = torch.randn(1, 1, L, 64), torch.zeros(1, 1, 1, L, dtype=torch.int64)
 order, lse, alone = torch.arange(L).view(1, 1, 1, L), torch.zeros(1, 1, L), torch.zeros(1, 1, L, dtype=torch.bool)

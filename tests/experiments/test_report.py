@@ -56,9 +56,17 @@ def test_a_table_shows_the_papers_number_ours_and_what_was_not_run():
         "| 91.9 \\| **not run** | – \\| **not run** | – \\| **not run** |"
     )
     assert "| lsh-4 | 2 | 10 |" in text
-    assert "2026-01-01 to 2026-01-02 | 0123456789 | `reformer reproduce x` |" in text
+    assert (
+        "2026-01-01 to 2026-01-02 | 0123456789 | `reformer reproduce table2 --scale laptop --seeds 2 --rows lsh-4` |"
+        in text
+    )
     assert "table2, gpu: not run" in text
     assert "table2, laptop: not run" not in text
+
+
+def test_the_command_of_a_line_whose_name_has_spaces_can_be_typed_as_it_stands():
+    text = section(experiment("table2"), [row("lsh-4, Adafactor", 2, full=1.0)], [])
+    assert "`reformer reproduce table2 --scale laptop --seeds 3 --rows 'lsh-4, Adafactor'`" in text
 
 
 def said(name, *rows):

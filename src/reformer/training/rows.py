@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,4 +50,4 @@ def provenance(command: list[str], packages: Sequence[str] = ()) -> Row:
     machine = environment()
     for package in packages:
         machine["software"][package] = package_version(package)
-    return {"code": code_version(), **machine, "command": " ".join(command)}
+    return {"code": code_version(), **machine, "command": shlex.join(command)}

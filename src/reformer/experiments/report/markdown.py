@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from reformer.experiments.cells import Line
@@ -22,7 +23,7 @@ def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str])
     for scale, found in ran.items():
         if found:
             parts.append(f"### {experiment.name}, {scale}: {experiment.notes.get(scale, '')}".rstrip(": "))
-            parts += [_grid(experiment, scale, found), *findings(experiment, found), _origins(found)]
+            parts += [_grid(experiment, scale, found), *findings(experiment, found), _origins(experiment, found)]
     for scale, found in ran.items():
         if not found:
             note = experiment.notes.get(scale, "")
@@ -61,12 +62,12 @@ def findings(experiment: Experiment, found: Sequence[Line]) -> list[str]:
     return [] if experiment.finding is None else experiment.finding({line.name: line for line in found})
 
 
-def _origins(found: Sequence[Line]) -> str:
+def _origins(experiment: Experiment, found: Sequence[Line]) -> str:
     head = ["line", "seeds", "steps", "time a seed", "peak memory", "hardware", "date", "commit", "command"]
-    return markdown_table([head, *(_origin(line) for line in found)])
+    return markdown_table([head, *(_origin(experiment, line) for line in found)])
 
 
-def _origin(line: Line) -> list[str]:
+def _origin(experiment: Experiment, line: Line) -> list[str]:
     last = line.rows[-1]
     steps, seconds, peak = (line.mean_cost(name) for name in ("steps", "seconds", "peak_memory_bytes"))
     commits = dict.fromkeys(_commit(row) for row in line.rows)
@@ -80,8 +81,25 @@ def _origin(line: Line) -> list[str]:
         machine(last),
         " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         ", ".join(commits),
-        f"`{last['command']}`",
+        f"`{_command(experiment, line)}`",
     ]
+
+
+def _command(experiment: Experiment, line: Line) -> str:
+    """The command that gives this line, whatever else ran with it when it was measured (each row keeps that)."""
+    seeds = max(row["seed"] for row in line.rows) + 1
+    words = [
+        "reformer",
+        "reproduce",
+        experiment.name,
+        "--scale",
+        line.scale,
+        "--seeds",
+        str(seeds),
+        "--rows",
+        line.name,
+    ]
+    return shlex.join(words)
 
 
 def _commit(row: Row) -> str:

@@ -9,6 +9,7 @@ from reformer.experiments.cells import Cell
 from reformer.experiments.registry import NAMES, experiment
 from reformer.experiments.report import write_report
 from reformer.experiments.report.aggregate import lines
+from reformer.experiments.report.figures import draw_curves
 from reformer.experiments.report.markdown import findings, section
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,27 @@ def test_a_table_shows_the_papers_number_ours_and_what_was_not_run():
     )
     assert "table2, gpu: not run" in text
     assert "table2, laptop: not run" not in text
+
+
+def test_a_cell_that_a_line_cannot_fill_is_a_dash_and_columns_of_other_scales_are_not_shown():
+    rows = [row("enwik8, shared QK, ordinary", 0, name="figure3", **{"enwik8, bits per byte": 2.5})]
+    grid = section(experiment("figure3"), rows, []).splitlines()
+    assert "| enwik8, shared QK, ordinary | 2.500 | – |" in grid
+    assert "| images, shared QK, ordinary | – | not run |" in grid
+    recall = section(experiment("recall"), [row("text: local only", 0, name="recall", **{"to 128": 30.0})], [])
+    assert "|  | to 128 | to 512 | to 2,048 |" in recall
+    assert "| text: local only | 30.00 | not run | not run |" in recall
+
+
+def test_curves_in_other_units_have_axes_of_their_own(tmp_path):
+    rows = [
+        row("enwik8, shared QK, ordinary", 0, name="figure3", **{"enwik8, bits per byte": 2.5}),
+        row("images, shared QK, ordinary", 0, name="figure3", **{"images, bits per dim": 6.5}),
+    ]
+    figure3 = experiment("figure3")
+    both = draw_curves(figure3, "laptop", lines(figure3, rows, "laptop"), tmp_path / "both")
+    one = draw_curves(figure3, "laptop", lines(figure3, rows[:1], "laptop"), tmp_path / "one")
+    assert [path.read_text().count('<g id="axes_') for path in (both, one)] == [2, 1]
 
 
 def test_the_command_of_a_line_whose_name_has_spaces_can_be_typed_as_it_stands():

@@ -1,8 +1,9 @@
 """Bits per byte of held-out text, with its protocol spelled out."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,28 @@ def bits_per_byte(
     if count == 0:
         raise ValueError("nothing to evaluate: the held-out data is empty")
     return {"bits_per_byte": total / count / math.log(2), "n_bytes": count}
+
+
+def bits_by_position(
+    model: ReformerLM, windows: Iterable[np.ndarray], edges: Sequence[int], *, seed: int = 0
+) -> list[float]:
+    """Mean bits per byte of the positions from one edge up to the next, of a causal model over ``windows`` [L] of one length.
+
+    ``edges`` ascend to at most L; the first range begins at 0. Raises ValueError if they do not, or without windows.
+    """
+    device = model.norm.weight.device
+    total, count = torch.zeros(0, dtype=torch.float64, device=device), 0
+    with evaluating(model):
+        for window in windows:
+            tokens = torch.from_numpy(window[None]).to(device)
+            nll = model(model.shift_right(tokens), targets=tokens, seed=seed, reduction="none")[0].double()
+            total, count = (nll if count == 0 else total + nll), count + 1
+    if count == 0:
+        raise ValueError("nothing to evaluate: no window")
+    ends = [0, *edges]
+    if any(a >= b for a, b in pairwise(ends)) or ends[-1] > len(total):
+        raise ValueError(f"edges {list(edges)} do not ascend from above 0 to at most the window's {len(total)}")
+    return [total[a:b].mean().item() / count / math.log(2) for a, b in pairwise(ends)]
 
 
 def masked_bits_per_byte(

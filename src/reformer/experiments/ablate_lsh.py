@@ -48,7 +48,7 @@ def cases(scale: str, seed: int) -> list[Case]:
         return dict(zip(_COLUMNS, (value for value, _ in values))), values[0][1]
 
     measured = {"test bytes": TEST_BYTES[scale], "columns": _COLUMNS}
-    return [training_case("lsh + local", text_config(scale, seed), measure, measured=measured, curve=None)]
+    return [training_case("lsh + local", text_config(scale, seed), measure, measured=measured)]
 
 
 def finding(lines: Mapping[str, Line]) -> list[str]:

@@ -3,12 +3,14 @@
     reformer reproduce context --scale laptop
 
 Each byte of the same test bytes is scored once, with the context its window gives it; so columns differ in context alone.
-The trainings are those of ``baselines`` and are shared with it.
+The curve is that of the longest windows: bits per byte of the bytes at each position of a window, those up to twice as far
+together. The trainings are those of ``baselines`` and are shared with it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count, takewhile
 
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.text_models import NOTES, TEST_BYTES, text_config
@@ -32,11 +34,24 @@ def cases(scale: str, seed: int) -> list[Case]:
             columns[f"{length:,}"] = shorter.evaluate(model, "test", TEST_BYTES[scale])["bits_per_byte"]
         return columns, f"first {TEST_BYTES[scale]:,} test bytes, disjoint windows, no carried context"
 
+    def by_position(model: ReformerLM, task: Task) -> list[list[float]]:
+        assert isinstance(task, TextTask)
+        points = task.evaluate_positions(model, "test", TEST_BYTES[scale], _position_edges(task.config.seq_len))
+        return [[float(position), value] for position, value in points]
+
     measured = {"test bytes": TEST_BYTES[scale], "lengths": lengths}
+    columns = tuple(f"{length:,}" for length in lengths)
     return [
-        training_case(row, text_config(scale, seed, kind=kind), measure, measured=measured, curve=None)
+        training_case(
+            row, text_config(scale, seed, kind=kind), measure, measured=measured, columns=columns, curve=by_position
+        )
         for row, kind in _KINDS.items()
     ]
+
+
+def _position_edges(length: int) -> list[int]:
+    """Powers of two from 64 on, and the length itself."""
+    return [*takewhile(lambda edge: edge < length, (64 << index for index in count())), length]
 
 
 EXPERIMENT = Experiment(
@@ -49,5 +64,7 @@ EXPERIMENT = Experiment(
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
     notes=NOTES,
     digits=3,
+    curve=("position in the window, up to", "bits per byte"),
+    log_axes="x",
     headline=("lsh + local", "8,192"),
 )

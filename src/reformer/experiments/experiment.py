@@ -67,6 +67,8 @@ class Case:
     config: Mapping[str, Any]
     """Everything but the seed that decides the result, as plain values: a result of another config does not count."""
     run: Callable[[Place], Result]
+    columns: tuple[str, ...] = ()
+    """Which of the experiment's columns it fills; none: all of them."""
     training: TrainConfig | None = None
     """The training of which the case consists, if it is one."""
 
@@ -92,8 +94,13 @@ class Experiment:
     digits: int = 2
     curve: tuple[str, str] | None = None
     """Labels of the curve's axes, if cases return one."""
-    log_axes: bool = False
+    log_axes: str = ""
+    """The curve's logarithmic axes: "", "x" or "xy"."""
     finding: Callable[[Mapping[str, Line]], list[str]] | None = None
     """What follows from the lines that were run at one scale, a sentence each, in numbers: the report's first page."""
     headline: tuple[str, str] | None = None
     """(line, column) of the value that stands for the experiment in ``reformer reproduce --list``; None: the first."""
+
+    def filled(self, case: Case) -> tuple[str, ...]:
+        """The columns for which ``case`` has a value, in the table's order."""
+        return tuple(column for column in self.columns if not case.columns or column in case.columns)

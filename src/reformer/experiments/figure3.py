@@ -51,7 +51,7 @@ def cases(scale: str, seed: int) -> list[Case]:
 
     measured = {"test bytes": text_models.TEST_BYTES[scale]}
     return [
-        training_case(f"enwik8, {name}", _text(scale, seed, changes), measure, measured=measured)
+        training_case(f"enwik8, {name}", _text(scale, seed, changes), measure, measured=measured, columns=(_TEXT,))
         for name, changes in _LINES.items()
     ] + [
         image_case(f"images, {name}", image_config(scale, seed, kind="full", **changes), scale, _IMAGES)

@@ -82,7 +82,8 @@ def cases(scale: str, seed: int) -> list[Case]:
                 protocol=f"forward and backward of one causal attention, 8 heads of 64, median of {_REPEATS} calls",
             )
 
-        return Case(row=row, seed=seed, config={"shapes": shapes, "repeats": _REPEATS}, run=run)
+        config = {"shapes": shapes, "repeats": _REPEATS}
+        return Case(row=row, seed=seed, config=config, run=run, columns=tuple(shapes))
 
     return [case(row, rounds) for row, rounds in _LINES.items()]
 
@@ -105,6 +106,6 @@ EXPERIMENT = Experiment(
     },
     digits=3,
     curve=("length", "seconds"),
-    log_axes=True,
+    log_axes="xy",
     headline=("LSH-4", _LAPTOP[4]),
 )

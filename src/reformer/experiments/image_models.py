@@ -38,7 +38,8 @@ def image_case(row: str, config: TrainConfig, scale: str, column: str) -> Case:
         result = task.evaluate(model, "test", _TEST_BYTES[scale])
         return {column: result["bits_per_byte"]}, result["protocol"]
 
-    return training_case(row, config, measure, measured={"test bytes": _TEST_BYTES[scale], "column": column})
+    measured = {"test bytes": _TEST_BYTES[scale], "column": column}
+    return training_case(row, config, measure, measured=measured, columns=(column,))
 
 
 def _smoke() -> TrainConfig:

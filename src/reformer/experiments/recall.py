@@ -68,8 +68,11 @@ def cases(scale: str, seed: int) -> list[Case]:
         return columns, protocol
 
     measured = {"sequences": _SEQUENCES[scale], "edges": _EDGES[scale]}
+    columns = tuple(column for column, _, _ in _ranges(scale))
     return [
-        training_case(f"{filler}: {row}", _config(kind, filler, scale, seed), measure, measured=measured)
+        training_case(
+            f"{filler}: {row}", _config(kind, filler, scale, seed), measure, measured=measured, columns=columns
+        )
         for filler in _FILLERS
         for row, kind in _KINDS.items()
     ]

@@ -76,8 +76,7 @@ def _finished(known: list[Row], experiment: Experiment, scale: str, case: Case) 
 
 def _row(experiment: Experiment, scale: str, case: Case, result: Result, command: list[str]) -> Row:
     # A misspelt column must fail here, not be missing from a report months later.
-    missing = [name for name in result.columns if name not in experiment.columns]
-    assert not missing, f"{experiment.name} has no column {missing}"
+    assert set(result.columns) == set(experiment.filled(case)), f"{experiment.name}, {case.row}: {[*result.columns]}"
     return {
         "experiment": experiment.name,
         "scale": scale,

@@ -15,15 +15,23 @@ from reformer.training.tasks import Task, make_task
 
 Measure = Callable[[Any, Task], tuple[dict[str, float], str]]
 """(columns, protocol) of a trained model on the task's held-out data."""
+Curve = Callable[[Any, Task], list[list[float]]]
+"""Points [x, y] drawn from a trained model on the task's held-out data."""
 
 
 def training_case(
-    row: str, config: TrainConfig, measure: Measure, *, measured: dict[str, Any], curve: str | None = "validation"
+    row: str,
+    config: TrainConfig,
+    measure: Measure,
+    *,
+    measured: dict[str, Any],
+    columns: tuple[str, ...] = (),
+    curve: Curve | None = None,
 ) -> Case:
     """Train ``config`` (resuming what is there), then ``measure``; ``measured`` says what of it, for the case's identity.
 
-    Experiments that ask for the same training share its run. ``curve``: the kind of metric whose bits per byte over steps
-    is kept, None for no curve.
+    ``columns``: those that ``measure`` gives; none: all of the experiment's. Experiments that ask for the same training
+    share its run. The curve kept is that of the validation losses over steps, unless ``curve`` draws one.
     """
     described = {name: value for name, value in config.as_dict().items() if name not in ("seed", "name")}
 
@@ -36,7 +44,7 @@ def training_case(
             raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; the same command continues")
         run_, model, step = load_model(directory)
         task = make_task(config, place.cache_dir, run_.corpus_directory)
-        columns, protocol = measure(model, task)
+        values, protocol = measure(model, task)
         records = read_metrics(directory / METRICS_FILE)
         trained = [record for record in records if record["kind"] == "train"]
         cost = {
@@ -46,7 +54,12 @@ def training_case(
             "peak_memory_bytes": max((record["peak_memory_bytes"] for record in trained), default=0),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         }
-        points = [[record["step"], record["bits_per_byte"]] for record in records if record["kind"] == curve]
-        return Result(columns=columns, cost=cost, curve=points or None, protocol=protocol)
+        points = _validation(records) if curve is None else curve(model, task)
+        return Result(columns=values, cost=cost, curve=points or None, protocol=protocol)
 
-    return Case(row=row, seed=config.seed, config={"train": described, "measured": measured}, run=run, training=config)
+    identity = {"train": described, "measured": measured}
+    return Case(row=row, seed=config.seed, config=identity, run=run, columns=columns, training=config)
+
+
+def _validation(records: list[dict[str, Any]]) -> list[list[float]]:
+    return [[record["step"], record["bits_per_byte"]] for record in records if record["kind"] == "validation"]

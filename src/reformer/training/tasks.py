@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,13 @@ from reformer.data import (
     sample_windows,
     shift_right,
 )
-from reformer.evaluation import bits_per_byte, compressor_bits_per_byte, masked_bits_per_byte, scored_accuracy
+from reformer.evaluation import (
+    bits_by_position,
+    bits_per_byte,
+    compressor_bits_per_byte,
+    masked_bits_per_byte,
+    scored_accuracy,
+)
 from reformer.models import ReformerLM
 from reformer.training.config import TrainConfig
 from reformer.training.corpus_card import corpus_card
@@ -103,6 +109,20 @@ class TextTask(LanguageModelTask):
             how = f"each byte scored once, {f'with {overlap} bytes of context' if overlap else 'no carried context'}"
         protocol = f"first {min(limit, len(data)):,} {split} bytes, windows of {length:,}, overlap {overlap:,}; {how}"
         return {**result, "protocol": protocol}
+
+    def evaluate_positions(
+        self, model: ReformerLM, split: str, limit: int, edges: Sequence[int]
+    ) -> list[tuple[int, float]]:
+        """(edge, bits per byte of the bytes from the edge before up to this one) in whole windows of the first ``limit`` bytes.
+
+        Raises ValueError for a masked task and where no whole window fits.
+        """
+        if self.config.objective != "causal":
+            raise ValueError(f"bits per byte by position are those of a causal model, not {self.config.objective}")
+        length = self.config.seq_len
+        windows = evaluation_windows(self.corpus.split(split), length, limit=limit)
+        whole = (window for window, _ in windows if len(window) == length)
+        return list(zip(edges, bits_by_position(model, whole, edges)))
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """Inputs [L] of successive windows; the last one, or a short split's only one, may be shorter."""

@@ -9,6 +9,8 @@ from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Experiment
 
 _COLOURS = ("#0b4f8a", "#c8500a", "#2e8b57", "#8e6bbd", "#b8860b", "#5fa2ce", "#a0304a", "#555555")
+# x, and the least, the mean and the greatest y over the seeds.
+_Curve = tuple[list[float], list[float], list[float], list[float]]
 
 
 def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folder: Path) -> Path | None:
@@ -17,24 +19,33 @@ def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folde
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    curves = {line.name: _mean_curve(line) for line in found if any(row.get("curve") for row in line.rows)}
-    if experiment.curve is None or not curves:
+    panels = _panels(experiment, scale, found)
+    if experiment.curve is None or not panels:
         return None
     x_label, y_label = experiment.curve
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5 if len(panels) == 1 else 5.5 * len(panels), 4.5), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.add_subplot(xlabel=x_label, ylabel=y_label, title=f"{experiment.name} ({scale})")
-    for index, (name, (x, low, mean, high)) in enumerate(curves.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        axes.plot(x, mean, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
-        if low != high:
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    if experiment.log_axes:
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    for place, (title, curves) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(
+            1,
+            len(panels),
+            place,
+            xlabel=x_label,
+            ylabel=y_label,
+            title=title if len(panels) > 1 else f"{experiment.name} ({scale})",
+        )
+        for index, (name, (x, low, mean, high)) in enumerate(curves.items()):
+            colour = _COLOURS[index % len(_COLOURS)]
+            axes.plot(x, mean, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
+            if low != high:
+                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        if "x" in experiment.log_axes:
+            axes.set_xscale("log", base=2)
+        if "y" in experiment.log_axes:
+            axes.set_yscale("log")
+        axes.grid(color="#dddddd", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{experiment.name}-{scale}.svg"
     # Ids from a fixed salt and no date: regenerating changes no byte.
@@ -43,7 +54,17 @@ def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folde
     return path
 
 
-def _mean_curve(line: Line) -> tuple[list[float], list[float], list[float], list[float]]:
+def _panels(experiment: Experiment, scale: str, found: Sequence[Line]) -> dict[str, dict[str, _Curve]]:
+    """The curves by line, apart where lines fill other columns and so are in other units; a panel's title: those columns."""
+    filled = {case.row: ", ".join(case.columns) for case in experiment.cases(scale, 0)}
+    panels: dict[str, dict[str, _Curve]] = {}
+    for line in found:
+        if any(row.get("curve") for row in line.rows):
+            panels.setdefault(filled.get(line.name, ""), {})[line.name] = _mean_curve(line)
+    return panels
+
+
+def _mean_curve(line: Line) -> _Curve:
     by_x: dict[float, list[float]] = {}
     for row in line.rows:
         for x, y in row.get("curve") or ():

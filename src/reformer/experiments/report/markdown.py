@@ -41,14 +41,21 @@ def _caption(experiment: Experiment) -> str:
 
 def _grid(experiment: Experiment, scale: str, found: Sequence[Line]) -> str:
     by_name = {line.name: line for line in found}
-    names = dict.fromkeys([case.row for case in experiment.cases(scale, 0)] + [line.name for line in found])
-    table = [["", *experiment.columns]]
-    for name in names:
-        table.append([name, *(_cell(experiment, by_name.get(name), name, column) for column in experiment.columns)])
+    filled = {case.row: experiment.filled(case) for case in experiment.cases(scale, 0)}
+    # A line that the experiment no longer has may have filled any column.
+    filled |= {line.name: experiment.columns for line in found if line.name not in filled}
+    columns = [name for name in experiment.columns if any(name in each for each in filled.values())]
+    table = [["", *columns]]
+    for name, its in filled.items():
+        cells = (_cell(experiment, by_name.get(name), name, column, column in its) for column in columns)
+        table.append([name, *cells])
     return markdown_table(table)
 
 
-def _cell(experiment: Experiment, line: Line | None, name: str, column: str) -> str:
+def _cell(experiment: Experiment, line: Line | None, name: str, column: str, applies: bool) -> str:
+    """The paper's value and ours; a dash where a line has no such value."""
+    if not applies:
+        return "–"
     cell = None if line is None else line.cell(column)
     ours = NOT_RUN if cell is None else cell.text(experiment.digits)
     if not experiment.paper:

@@ -22,17 +22,27 @@ sample standard deviation; one without ± comes from a single seed. Scales: *lap
 hour a line, *gpu* on one accelerator in slices that resume, *paper* is the full setting. What was not run says so."""
 
 # The survey of 2026 asked seven things of the paper and found the last three missing.
-_SURVEY = """## What a reader needs to repeat it
-
-| question | answer |
-|---|---|
-| source code | this repository; every row names its commit |
-| datasets | enwik8 (official download, checksum verified), synthetic tasks drawn from seeds, your own files |
-| hardware | in every row and in the card of every run |
-| experiment setup | one module per experiment in `src/reformer/experiments/`; complete configs in every run folder |
-| pseudocode | [algorithm.md](algorithm.md) |
-| dataset splits | in the card of every corpus and run, with checksums; enwik8: 90M / 5M / 5M bytes |
-| software versions | in every row; exact pins in `constraints.txt` |"""
+_SURVEY = (
+    ("source code", "[this repository](../README.md); every row names its commit"),
+    (
+        "datasets",
+        "enwik8, official download, checksum verified (`reformer data enwik8`); [photographs](images.md); "
+        "[English-German pairs](translation.md); synthetic tasks drawn from seeds",
+    ),
+    ("hardware", "in every row and in the card of every run"),
+    (
+        "experiment setup",
+        "one module for each experiment in [src/reformer/experiments](../src/reformer/experiments); complete configs in every "
+        "run folder; how they differ from the paper's: [differences.md](differences.md)",
+    ),
+    ("pseudocode", "[algorithm.md](algorithm.md)"),
+    (
+        "dataset splits",
+        "in the card of every corpus and run, with checksums: enwik8 90M / 5M / 5M bytes, [pictures](images.md), "
+        "[pairs](translation.md)",
+    ),
+    ("software versions", "in every row of [results](../results); exact pins in [constraints.txt](../constraints.txt)"),
+)
 
 
 def write_report(results: Path, document: Path) -> list[Path]:
@@ -49,7 +59,7 @@ def write_report(results: Path, document: Path) -> list[Path]:
         here = [path for path in figures if path is not None]
         drawn += here
         sections.append(section(each, rows, [path.relative_to(document.parent).as_posix() for path in here]))
-    parts = [_INTRODUCTION, *_found(experiments, rows), _summary(experiments, rows), *sections, _SURVEY]
+    parts = [_INTRODUCTION, *_found(experiments, rows), _summary(experiments, rows), *sections, _survey()]
     text = "\n\n".join(parts) + "\n"
     page = document.with_suffix(".html")
     document.parent.mkdir(parents=True, exist_ok=True)
@@ -87,3 +97,7 @@ def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:
     for each in experiments:
         table.append([f"`{each.name}`", each.title, *(_state(each, rows, scale) for scale in SHOWN_SCALES)])
     return markdown_table(table)
+
+
+def _survey() -> str:
+    return f"## What a reader needs to repeat it\n\n{markdown_table([('question', 'answer'), *_SURVEY])}"

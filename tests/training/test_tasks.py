@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from tests.training.runs import TINY, tiny
 
+from reformer.models import ReformerLM
 from reformer.training.recipes import recipe
-from reformer.training.tasks import make_task
+from reformer.training.tasks import TextTask, make_task
 
 
 def test_a_causal_model_reads_successive_windows_behind_the_start_id(tmp_path):
@@ -40,3 +42,20 @@ def test_duplication_reads_fresh_sequences(tmp_path, split):
     assert (windows[:, [1, 9]] == 0).all() and (windows[:, 2:8] == windows[:, 10:]).all()
     other = np.stack(list(task.held_out("test" if split == "validation" else "validation", 3)))
     assert not np.array_equal(windows, other)
+
+
+def test_bits_per_byte_by_position_are_those_of_the_evaluation_taken_apart(tmp_path):
+    task = make_task(tiny(tmp_path), tmp_path / "cache")
+    assert isinstance(task, TextTask)
+    length = TINY.seq_len
+    torch.manual_seed(0)
+    model = ReformerLM(TINY.model)
+    # 3 whole windows and a half: the half has no position of its own.
+    limit = 3 * length + length // 2
+    edges = [1, length // 4, length]
+    points = task.evaluate_positions(model, "validation", limit, edges)
+    assert [edge for edge, _ in points] == edges
+    widths = np.diff([0, *edges])
+    whole = task.evaluate(model, "validation", 3 * length)["bits_per_byte"]
+    assert np.dot(widths, [value for _, value in points]) / length == pytest.approx(whole, rel=1e-6)
+    assert len({round(value, 6) for _, value in points}) == 3

@@ -86,6 +86,13 @@ def test_curves_in_other_units_have_axes_of_their_own(tmp_path):
     assert [path.read_text().count('<g id="axes_') for path in (both, one)] == [2, 1]
 
 
+def test_times_of_two_machines_are_not_mixed():
+    rows = [row("lsh-4", seed, full=99.0) for seed in range(3)]
+    rows[2]["hardware"] = {"cpu": "Another", "gpus": [], "torch_threads": 1}
+    text = section(experiment("table2"), rows, [])
+    assert "| lsh-4 | 3 | 10 | 01:00; 01:02 | 1.0 GiB | A CPU, 2 threads; Another, 1 thread | 2026-01-01 to" in text
+
+
 def test_the_command_of_a_line_whose_name_has_spaces_can_be_typed_as_it_stands():
     text = section(experiment("table2"), [row("lsh-4, Adafactor", 2, full=1.0)], [])
     assert "`reformer reproduce table2 --scale laptop --seeds 3 --rows 'lsh-4, Adafactor'`" in text

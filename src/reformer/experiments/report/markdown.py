@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reformer.experiments.cells import Line
 from reformer.experiments.experiment import SCALES, Experiment
@@ -75,17 +76,21 @@ def _origins(experiment: Experiment, found: Sequence[Line]) -> str:
 
 
 def _origin(experiment: Experiment, line: Line) -> list[str]:
-    last = line.rows[-1]
-    steps, seconds, peak = (line.mean_cost(name) for name in ("steps", "seconds", "peak_memory_bytes"))
+    machines: dict[str, list[Row]] = {}
+    for row in line.rows:
+        machines.setdefault(machine(row), []).append(row)
+    # Seconds of one machine say nothing beside another's: a mean for each.
+    seconds = [replace(line, rows=tuple(rows)).mean_cost("seconds") for rows in machines.values()]
+    steps, peak = line.mean_cost("steps"), line.mean_cost("peak_memory_bytes")
     commits = dict.fromkeys(_commit(row) for row in line.rows)
     dates = sorted({row["date"][:10] for row in line.rows})
     return [
         line.name,
         str(len(line.rows)),
         "" if steps is None else f"{steps:,.0f}",
-        "" if seconds is None else format_duration(seconds),
+        "; ".join("" if each is None else format_duration(each) for each in seconds),
         "" if peak is None else format_bytes(peak),
-        machine(last),
+        "; ".join(machines),
         " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         ", ".join(commits),
         f"`{_command(experiment, line)}`",

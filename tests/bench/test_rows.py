@@ -1,12 +1,14 @@
 """Rows survive a kill, are found again, and the later of two counts."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from tests.bench.helpers import COMMON, attention_row
 
 from reformer.bench.rows import RowFile, latest
-from reformer.training.rows import read_rows
+from reformer.training.rows import append_line, read_rows
 
 WHAT = {"benchmark": "attention", "contender": "sdpa", "seq_len": 1024, "batch": 2, "n_buckets": (4, 8)}
 TIME = {"median_s": 1.0}
@@ -41,11 +43,36 @@ def test_a_line_torn_by_a_kill_is_dropped(tmp_path):
     assert [json.loads(line)["seq_len"] for line in path.read_text().splitlines()] == [1024, 2048]
 
 
-def test_a_damaged_line_is_refused(tmp_path):
+@pytest.mark.parametrize("damaged", [b"nonsense", b"7", b"[1]", b'{"a": "\xff"}'])
+def test_a_damaged_line_is_refused_but_for_a_torn_last_one(tmp_path, damaged):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')
+    path.write_bytes(b'{"a": 1}\n' + damaged + b'\n{"a": 2}\n')
     with pytest.raises(ValueError, match="line 2: not a row"):
         read_rows(path)
+    path.write_bytes(b'{"a": 1}\n' + damaged)
+    assert read_rows(path) == [{"a": 1}]
+    append_line(path, '{"a": 3}')
+    assert read_rows(path) == [{"a": 1}, {"a": 3}]
+
+
+def test_a_last_row_without_its_line_break_is_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": 2}')
+    append_line(path, '{"a": 3}')
+    assert path.read_bytes() == b'{"a": 1}\n{"a": 2}\n{"a": 3}\n'
+
+
+def test_processes_that_append_at_the_same_time_lose_no_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    code = (
+        "import sys; from pathlib import Path; from reformer.training.rows import append_line\n"
+        'for index in range(100): append_line(Path(sys.argv[1]), f\'{{"from": "{sys.argv[2]}", "n": {index}}}\')'
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    rows = read_rows(path)
+    for name in "ab":
+        assert [row["n"] for row in rows if row["from"] == name] == list(range(100))
 
 
 def test_history_is_seconds_a_sequence_by_length():

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -86,6 +87,33 @@ def test_curves_in_other_units_have_axes_of_their_own(tmp_path):
     assert [path.read_text().count('<g id="axes_') for path in (both, one)] == [2, 1]
 
 
+def test_rows_that_lack_a_field_are_named(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"experiment": "table2", "scale": "laptop"}\n')
+    with pytest.raises(ValueError, match=r"x\.jsonl: a row of experiment 'table2' has no row, config_id, date"):
+        write_report(tmp_path, tmp_path / "docs/results.md")
+
+
+def test_a_value_that_is_no_number_is_shown_as_such():
+    rows = [row("lsh-4", 0, full=math.nan), row("lsh-4", 1, full=99.0)]
+    assert "**nan ± nan**" in section(experiment("table2"), rows, [])
+
+
+def test_drawings_of_rows_that_are_gone_go_too(tmp_path):
+    rows, document = tmp_path / "figure4.jsonl", tmp_path / "docs/results.md"
+    rows.write_text(json.dumps(row("8 rounds", 0, name="figure4", test=6.5)) + "\n")
+    assert tmp_path / "docs/results/figure4-laptop.svg" in write_report(tmp_path, document)
+    rows.unlink()
+    write_report(tmp_path, document)
+    assert not (tmp_path / "docs/results/figure4-laptop.svg").exists()
+
+
+def test_how_it_was_measured_is_said_once_or_for_each_line():
+    rows = [row("full", 0, full=99.0), row("lsh-4", 0, full=99.0)]
+    assert "Measured: p." in section(experiment("table2"), rows, [])
+    rows[1]["protocol"] = "q"
+    assert "Measured:\n\n- full: p.\n- lsh-4: q." in section(experiment("table2"), rows, [])
+
+
 def test_times_of_two_machines_are_not_mixed():
     rows = [row("lsh-4", seed, full=99.0) for seed in range(3)]
     rows[2]["hardware"] = {"cpu": "Another", "gpus": [], "torch_threads": 1}
@@ -138,7 +166,7 @@ def test_differences_are_measured_by_the_seed_to_seed_spread():
 
 def test_rounds_are_compared_with_full_attention_in_percent():
     rows = [row(line, 0, name="figure4", test=value) for line, value in (("full attention", 5.0), ("8 rounds", 5.05))]
-    assert said("figure4", *rows) == ["bits per dim beside full attention's: 8 rounds +1.00%."]
+    assert said("figure4", *rows) == ["bits per dim beside full attention's (one seed): 8 rounds +1.00%."]
     assert said("figure4", rows[1]) == []
 
 
@@ -152,7 +180,7 @@ def test_cells_below_the_papers_are_named():
 def test_what_a_removal_costs_and_what_is_found_at_the_greatest_distance():
     ablated = row("lsh + local", 0, name="ablate-lsh", **{"as trained": 2.0, "LSH zeroed": 2.5, "LSH made full": 1.9})
     assert said("ablate-lsh", ablated) == [
-        "bits per byte beside the model as trained: LSH zeroed +0.500, LSH made full -0.100."
+        "bits per byte beside the model as trained (one seed): LSH zeroed +0.500, LSH made full -0.100."
     ]
     rows = [
         row(f"noise: {kind}", seed, name="recall", **{"to 128": 1.0, "to 2,048": value + seed})
@@ -160,7 +188,7 @@ def test_what_a_removal_costs_and_what_is_found_at_the_greatest_distance():
         for seed in (0, 1)
     ]
     assert said("recall", *rows) == [
-        "in noise, distances to 2,048 tokens: local + LSH-4 90.5 ± 0.7%, local only 2.0 ± 0.7%.",
+        "in noise, distances to 2,048 tokens, % found (2 seeds): local + LSH-4 90.5 ± 0.7, local only 2.0 ± 0.7.",
     ]
 
 

@@ -89,12 +89,31 @@ def test_only_the_lines_asked_for_run(tmp_path):
     counting = Counting()
     run(counting, tmp_path, rows=("two",))
     assert counting.ran == [("two", 0), ("two", 1)]
-    with pytest.raises(ValueError, match="counting at laptop has no line 'three'; lines: one, two"):
-        run(counting, tmp_path, rows=("three",))
+    with pytest.raises(ValueError, match="counting at laptop has no line 'xyz'; lines: 'one', 'two'"):
+        run(counting, tmp_path, rows=("xyz",))
+    with pytest.raises(ValueError, match="has no line 'tow'; did you mean 'two'"):
+        run(counting, tmp_path, rows=("tow",))
     with pytest.raises(ValueError, match="counting has no scale 'gpu'; scales: laptop"):
         run_experiment(
             counting.experiment, "gpu", range(1), results=tmp_path, work=tmp_path, cache_dir=tmp_path, command=[]
         )
+
+
+@pytest.mark.parametrize("results", ["file", "file/below", "results"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, results):
+    (tmp_path / "file").touch()
+    (tmp_path / "results/counting.jsonl").mkdir(parents=True)
+    counting = Counting()
+    with pytest.raises(ValueError, match=r"cannot write .*counting\.jsonl .*choose another folder with --results"):
+        run(counting, tmp_path, results=tmp_path / results)
+    assert counting.ran == []
+
+
+def test_a_case_gives_the_columns_it_says(tmp_path):
+    counting = Counting()
+    counting.experiment = replace(counting.experiment, columns=("a", "b", "c"))
+    with pytest.raises(AssertionError, match="counting, one: "):
+        run(counting, tmp_path)
 
 
 def test_without_resume_finished_lines_run_again(tmp_path):

@@ -27,6 +27,14 @@ def test_the_papers_imagenet64():
     assert 2 * config.seq_len // 192 == model.lsh_chunk_len
 
 
+def test_axes_that_are_not_the_pictures_are_refused():
+    config = recipe("imagenet64-3l")
+    with pytest.raises(ValueError, match=r"axes 32 32 3 .* got 64 64 3; give --model.axial-shape 32 32 3"):
+        dataclasses.replace(config, seq_len=3 * 32 * 32)
+    model = dataclasses.replace(config.model, axial_shape=(32, 32, 3))
+    assert dataclasses.replace(config, seq_len=3 * 32 * 32, model=model).picture_side == 32
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

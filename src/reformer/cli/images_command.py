@@ -1,5 +1,6 @@
 """``reformer images RUN --out GRID.png``: pictures of a run trained on pictures, drawn or completed, as one PNG."""
 
+import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def _completed(run_: "Run", model: "ReformerLM", options: ImagesOptions) -> "np.
     import numpy as np
 
     size = run_.config.picture_side
-    kept = round(options.keep * size)
+    kept = round(options.keep * size) if 0 < options.keep < 1 else 0
     if not 1 <= kept < size:
         raise UsageError(f"--keep must leave 1 to {size - 1} of {size} rows, got {options.keep}")
     originals = _originals(run_, options)
@@ -116,6 +117,9 @@ def _originals(run_: "Run", options: ImagesOptions) -> "np.ndarray":
     config = run_.config
     assert options.complete is not None
     if options.complete not in SPLITS:
+        near = difflib.get_close_matches(options.complete, SPLITS, n=1)
+        if near and not Path(options.complete).expanduser().exists():
+            raise UsageError(f"no split, file or folder {options.complete!r}; did you mean {near[0]}?")
         return np.stack(read_images(options.complete, config.picture_side, options.n))
     corpus = load_task_images(config, options.cache_dir.expanduser(), run_.corpus_directory)
     return ImageTask(config, corpus).pictures(options.complete, options.n * config.seq_len)

@@ -86,5 +86,10 @@ def _first_words(report: str) -> str:
     """The message of tyro's report off a terminal: a title, a rule, the message, another rule, help."""
     parts = re.split(r"^ *-{3,} *$", report, flags=re.MULTILINE)
     message = " ".join(parts[1 if len(parts) > 1 else 0].split())
+    message = re.sub(
+        r"^Error parsing (--\S+): no type matching (?:\{None\}\|)?(\S+) could be instantiated from \['(.*?)'\]\. .*",
+        r"\1 takes \2, got '\3'",
+        message,
+    )
     # A config that refuses its values says all there is to say; tyro adds where it was building it.
     return re.sub(r"^Error parsing (?!--)\S+: ", "", message) or "the command line does not parse"

@@ -27,6 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     )
     if not options.results.is_dir():
         raise UsageError(f"no folder {options.results}; make rows with: reformer reproduce NAME")
+    if options.out.suffix != ".md":
+        raise UsageError(f"--out names the document, a .md file (the page is written beside it), got {options.out}")
     for path in write_report(options.results, options.out):
         print(path)
     return 0

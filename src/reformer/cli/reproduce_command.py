@@ -105,9 +105,9 @@ def _estimate(chosen: "Experiment", options: ReproduceOptions, command: list[str
 
 def _print_list(results: Path) -> None:
     from reformer.experiments.registry import NAMES, experiment
+    from reformer.experiments.report.aggregate import read_results
     from reformer.experiments.report.listing import listing
-    from reformer.training.rows import read_rows
 
-    rows = read_rows(results) if results.is_dir() else []
+    rows = read_results(results) if results.is_dir() else []
     for name in NAMES:
         print("\n".join(listing(experiment(name), rows)))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
-from reformer.experiments.cells import Line
+from reformer.experiments.cells import Line, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
 from reformer.experiments.training_case import training_case
@@ -59,7 +59,7 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
         costs = {column: line.cell(column) for column in _COLUMNS[1:]}
         if trained is not None:
             each = (f"{column} {cell.mean - trained.mean:+.3f}" for column, cell in costs.items() if cell is not None)
-            found.append(f"bits per byte beside the model as trained: {', '.join(each)}.")
+            found.append(f"bits per byte beside the model as trained ({seeds_of([line])}): {', '.join(each)}.")
     return found
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean, stdev, variance
+from statistics import fmean
 
 from reformer.training.rows import Row
 
@@ -24,7 +24,12 @@ class Cell:
     @property
     def sd(self) -> float | None:
         """Sample standard deviation over the seeds; None for a single one."""
-        return stdev(self.values) if len(self.values) > 1 else None
+        return math.sqrt(self.variance) if len(self.values) > 1 else None
+
+    @property
+    def variance(self) -> float:
+        """Of the sample, which has two values or more; of a value that is no number, not a number either."""
+        return sum((value - self.mean) ** 2 for value in self.values) / (len(self.values) - 1)
 
     def text(self, digits: int) -> str:
         """ "mean ± sd", or the mean alone for a single seed."""
@@ -68,6 +73,19 @@ class Difference:
         return f"{side} the seed-to-seed spread of {self.spread:.3f}, {self.seeds} seeds"
 
 
+def seeds_of(lines: Iterable[Line]) -> str:
+    """How many seeds these lines have: "one seed", "3 seeds" or "1 to 3 seeds"; one says nothing of the spread."""
+    counts = sorted({len(line.rows) for line in lines})
+    many = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return "one seed" if many == "1" else f"{many} seeds"
+
+
+def listed(lines: Mapping[str, Line], column: str, digits: int) -> str:
+    """ "name value, name value" of the lines that have ``column``."""
+    cells = {name: line.cell(column) for name, line in lines.items()}
+    return ", ".join(f"{name} {cell.text(digits)}" for name, cell in cells.items() if cell is not None)
+
+
 def difference(lines: Mapping[str, Line], name: str, from_name: str, column: str) -> Difference | None:
     """``column`` of line ``name`` less that of line ``from_name``; None unless both were run."""
     cells = [lines[each].cell(column) if each in lines else None for each in (name, from_name)]
@@ -75,5 +93,5 @@ def difference(lines: Mapping[str, Line], name: str, from_name: str, column: str
     if one is None or other is None:
         return None
     many = min(len(one.values), len(other.values)) > 1
-    spread = math.sqrt(fmean((variance(one.values), variance(other.values)))) if many else None
+    spread = math.sqrt(fmean((one.variance, other.variance))) if many else None
     return Difference(one.mean - other.mean, spread, min(len(one.values), len(other.values)))

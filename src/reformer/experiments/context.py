@@ -9,9 +9,11 @@ together. The trainings are those of ``baselines`` and are shared with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count, takewhile
 
+from reformer.experiments.cells import Line, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.text_models import NOTES, TEST_BYTES, text_config
 from reformer.experiments.training_case import training_case
@@ -54,6 +56,20 @@ def _position_edges(length: int) -> list[int]:
     return [*takewhile(lambda edge: edge < length, (64 << index for index in count())), length]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """What the longest window gains over the shortest."""
+    found = []
+    for name, line in lines.items():
+        short, *_, long = (f"{length:,}" for length in _LENGTHS[line.scale])
+        from_, to = line.cell(short), line.cell(long)
+        if from_ and to:
+            found.append(
+                f"{name}: windows of {long} bytes beside {short}: {to.mean - from_.mean:+.3f} bits per byte "
+                f"({seeds_of([line])})."
+            )
+    return found
+
+
 EXPERIMENT = Experiment(
     name="context",
     title="Context: bits per byte by the length of the evaluation window (columns, in bytes)",
@@ -66,5 +82,6 @@ EXPERIMENT = Experiment(
     digits=3,
     curve=("position in the window, up to", "bits per byte"),
     log_axes="x",
+    finding=finding,
     headline=("lsh + local", "8,192"),
 )

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reformer.experiments.experiment import Case, Experiment, short_id
+from reformer.experiments.running import chosen_cases, open_rows
 from reformer.experiments.step_case import measure_step
 from reformer.training.config import TrainConfig
-from reformer.training.rows import Row, append_line, provenance, read_rows
+from reformer.training.rows import Row, append_line, provenance
 from reformer.training.translation_config import TranslationConfig
 
 FILE = "estimates.jsonl"
@@ -31,11 +32,11 @@ def estimate_experiment(
     measured again. Raises ValueError if no line of the experiment is a training.
     """
     path = results / FILE
-    results.mkdir(parents=True, exist_ok=True)
-    known = read_rows(path) if path.exists() else []
+    cases = chosen_cases(experiment, scale, range(1), rows)
+    known = open_rows(path)
     done = []
-    for case in experiment.cases(scale, 0):
-        if case.training is None or (rows and case.row not in rows):
+    for case in cases:
+        if case.training is None:
             continue
         blank = _row(experiment, scale, case, command)
         same = [row for row in known if _key(row) == _key(blank)]

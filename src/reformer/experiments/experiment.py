@@ -56,6 +56,8 @@ class Result:
     cost: Mapping[str, Any]
     curve: list[list[float]] | None = None
     protocol: str = ""
+    checksums: Mapping[str, str] | None = None
+    """The sha256 of each split of the data, where it is not drawn from seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reformer.experiments.cells import Line
+from reformer.experiments.cells import Line, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.image_models import NOTES, image_case, image_config
 
@@ -45,7 +45,9 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
         return []
     rounds = {name: cell for name in map(_name, _ROUNDS) if (cell := cells.get(name)) is not None}
     shares = [f"{name} {100 * (cell.mean / full.mean - 1):+.2f}%" for name, cell in rounds.items()]
-    return [f"bits per dim beside full attention's: {', '.join(shares)}."] if shares else []
+    return (
+        [f"bits per dim beside full attention's ({seeds_of(lines.values())}): {', '.join(shares)}."] if shares else []
+    )
 
 
 EXPERIMENT = Experiment(

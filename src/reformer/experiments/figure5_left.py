@@ -8,8 +8,10 @@ tuning and longer training). Lines are depths; the training is otherwise that of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from reformer.experiments.cells import Line, listed, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.text_models import LAYERS, NOTES, text_case, text_config
 
@@ -28,6 +30,11 @@ def cases(scale: str, seed: int) -> list[Case]:
     return cases
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """What each depth reaches."""
+    return [f"bits per byte ({seeds_of(lines.values())}): {listed(lines, 'test', 3)}."] if lines else []
+
+
 EXPERIMENT = Experiment(
     name="figure5-left",
     title="Figure 5, left: bits per byte by depth",
@@ -40,5 +47,6 @@ EXPERIMENT = Experiment(
     notes=NOTES | {"paper": "the paper's: LSH layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8"},
     digits=3,
     curve=("step", "validation bits per byte"),
+    finding=finding,
     headline=("12 layers", "test"),
 )

@@ -10,6 +10,7 @@ Expected on two CPU cores that do nothing else: ten minutes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from statistics import median
 from time import perf_counter
@@ -19,6 +20,7 @@ import torch
 from reformer.bench.case import Case as Shape
 from reformer.bench.subject import BOTH
 from reformer.bench.worker import Worker
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Case, Experiment, Place, Result
 from reformer.training.environment import chosen_device
 
@@ -88,6 +90,17 @@ def cases(scale: str, seed: int) -> list[Case]:
     return [case(row, rounds) for row, rounds in _LINES.items()]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """How many times as long the longest sequences take as the shortest, at as many tokens."""
+    found = []
+    for name, line in lines.items():
+        short, *_, long = _shapes(line.scale, _LINES.get(name))
+        from_, to = line.cell(short), line.cell(long)
+        if from_ and to:
+            found.append(f"{name} {to.mean / from_.mean:.2f}")
+    return [f"seconds at {long} in those at {short}: {', '.join(found)}."] if found else []
+
+
 _LAPTOP = tuple(_column(length, _TOKENS["laptop"]) for length in _LENGTHS["laptop"])
 
 EXPERIMENT = Experiment(
@@ -107,5 +120,6 @@ EXPERIMENT = Experiment(
     digits=3,
     curve=("length", "seconds"),
     log_axes="xy",
+    finding=finding,
     headline=("LSH-4", _LAPTOP[4]),
 )

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from reformer.experiments.cells import Line
+from reformer.experiments.cells import Line, listed, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.training_case import training_case
 from reformer.models import ReformerLM
@@ -85,9 +85,8 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
         here = {kind: lines[f"{filler}: {kind}"] for kind in _KINDS if f"{filler}: {kind}" in lines}
         if here:
             *_, (column, _, _) = _ranges(next(iter(here.values())).scale)
-            cells = {kind: line.cell(column) for kind, line in here.items()}
-            values = ", ".join(f"{kind} {cell.text(1)}%" for kind, cell in cells.items() if cell is not None)
-            found.append(f"in {filler}, distances {column} tokens: {values}.")
+            values = listed(here, column, 1)
+            found.append(f"in {filler}, distances {column} tokens, % found ({seeds_of(here.values())}): {values}.")
     return found
 
 

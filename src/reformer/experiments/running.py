@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 
 from reformer.experiments.experiment import Case, Experiment, Place, Result, short_id
@@ -33,10 +34,10 @@ def run_experiment(
     that the experiment does not have, and Stopped after a signal.
     """
     path = results / f"{experiment.name}.jsonl"
-    results.mkdir(parents=True, exist_ok=True)
-    known = read_rows(path) if path.exists() else []
+    cases = chosen_cases(experiment, scale, seeds, rows)
+    known = open_rows(path)
     done: list[Row] = []
-    for case in _chosen(experiment, scale, seeds, rows):
+    for case in cases:
         row = _finished(known, experiment, scale, case) if resume else None
         label = f"{experiment.name} {scale} · {case.row} · seed {case.seed}"
         if row is None:
@@ -50,19 +51,38 @@ def run_experiment(
     return done
 
 
+def open_rows(path: Path) -> list[Row]:
+    """The rows of ``path``, to which more can be appended: hours of measuring must not end at a file that cannot be written.
+
+    Raises ValueError, with the reason, where they cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path} ({error.strerror}); free that place or choose another folder with --results"
+        ) from error
+    return read_rows(path)
+
+
 def require_scale(experiment: Experiment, scale: str) -> None:
     """Raise ValueError if the experiment has no such scale."""
     if scale not in experiment.seeds:
         raise ValueError(f"{experiment.name} has no scale {scale!r}; scales: {', '.join(experiment.seeds)}")
 
 
-def _chosen(experiment: Experiment, scale: str, seeds: Iterable[int], rows: tuple[str, ...]) -> list[Case]:
+def chosen_cases(experiment: Experiment, scale: str, seeds: Iterable[int], rows: tuple[str, ...]) -> list[Case]:
+    """The cases of these lines (none: all). Raises ValueError for a scale or line that the experiment does not have."""
     require_scale(experiment, scale)
     cases = [case for seed in seeds for case in experiment.cases(scale, seed)]
     names = list(dict.fromkeys(case.row for case in cases))
     for row in rows:
         if row not in names:
-            raise ValueError(f"{experiment.name} at {scale} has no line {row!r}; lines: {', '.join(names)}")
+            near = get_close_matches(row, names, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            listed = ", ".join(map(repr, names))
+            raise ValueError(f"{experiment.name} at {scale} has no line {row!r}; {hint}lines: {listed}")
     return [case for case in cases if not rows or case.row in rows]
 
 
@@ -88,6 +108,7 @@ def _row(experiment: Experiment, scale: str, case: Case, result: Result, command
         "cost": dict(result.cost),
         "curve": result.curve,
         "protocol": result.protocol,
+        "checksums": None if result.checksums is None else dict(result.checksums),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(command),
     }

@@ -8,8 +8,10 @@ The duplication task of ``table2`` at |w| = 127 with LSH-4. Keys are unit vector
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from reformer.experiments.cells import Line, listed, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.training_case import training_case
 from reformer.models import ReformerLM
@@ -49,6 +51,11 @@ def cases(scale: str, seed: int) -> list[Case]:
     ]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """What each scale of the logits reaches."""
+    return [f"accuracy, % ({seeds_of(lines.values())}): {listed(lines, 'accuracy', 2)}."] if lines else []
+
+
 EXPERIMENT = Experiment(
     name="scale",
     title="Scale: the logits as the authors had them, and divided by the root of the head size",
@@ -62,5 +69,6 @@ EXPERIMENT = Experiment(
         "laptop": "|w| = 127, LSH-4, 600 steps of 8 sequences",
     },
     curve=("step", "validation bits per symbol"),
+    finding=finding,
     headline=("scale D^-0.5", "accuracy"),
 )

@@ -11,10 +11,12 @@ those of its tables for large L. Ours differ in one way that helps every variant
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Case, Experiment, Place, Result
 from reformer.experiments.step_case import StepCost, measure_step
 from reformer.models import ReformerConfig
@@ -99,6 +101,20 @@ def cases(scale: str, seed: int) -> list[Case]:
     return [case(variant) for variant in _VARIANTS]
 
 
+def finding(lines: Mapping[str, Line]) -> list[str]:
+    """The exponents beside the claimed ones."""
+    found = []
+    for name, line in lines.items():
+        cells = {column: line.cell(column) for column in _COLUMNS}
+        values = (
+            f"{column} {cell.mean:.2f} ({claim})"
+            for (column, cell), claim in zip(cells.items(), _CLAIMS.get(name, ()))
+            if cell is not None
+        )
+        found.append(f"{name}, exponents (in parentheses the paper's): {', '.join(values)}.")
+    return found
+
+
 _CLAIMS = {
     "Transformer": (2, 2, 1),
     "Reversible Transformer": (2, 2, 0),
@@ -121,5 +137,6 @@ EXPERIMENT = Experiment(
         "laptop": "d_model 128, lengths 4,096 to 16,384 at 2 layers, depths 2 to 8 at 4,096",
         "gpu": "d_model 1,024, lengths 16,384 to 65,536 at 2 layers, depths 2 to 12 at 16,384, bfloat16",
     },
+    finding=finding,
     headline=("Reformer", _TIME_L),
 )

@@ -55,7 +55,14 @@ def training_case(
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         }
         points = _validation(records) if curve is None else curve(model, task)
-        return Result(columns=values, cost=cost, curve=points or None, protocol=protocol)
+        checksums = task.card()["checksums"]
+        return Result(
+            columns=values,
+            cost=cost,
+            curve=points or None,
+            protocol=protocol,
+            checksums=checksums if isinstance(checksums, dict) else None,
+        )
 
     identity = {"train": described, "measured": measured}
     return Case(row=row, seed=config.seed, config=identity, run=run, columns=columns, training=config)

@@ -136,6 +136,12 @@ class TrainConfig:
             )
         if self.objective != "causal":
             raise ValueError("task 'images' is causal: each byte is predicted from those before it")
+        axes = self.model.axial_shape
+        if self.model.positions == "axial" and len(axes) == 3 and tuple(axes) != (side, side, 3):
+            raise ValueError(
+                f"pictures of {side} x {side} have the axes {side} {side} 3 (rows, columns, colours), got "
+                f"{' '.join(map(str, axes))}; give --model.axial-shape {side} {side} 3"
+            )
 
     @property
     def picture_side(self) -> int:

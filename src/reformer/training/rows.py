@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -21,28 +22,40 @@ def read_rows(path: Path) -> list[Row]:
     """
     if path.is_dir():
         return [row for file in sorted(path.glob("*.jsonl")) for row in read_rows(file)]
-    lines = path.read_text().split("\n")
+    lines = path.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number}: not a row (JSON object); mend or remove it") from None
+        row = _parsed(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip() and number < len(lines):
+            raise ValueError(f"{path}, line {number}: not a row (JSON object); mend or remove it")
     return rows
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append ``line`` and return once the disk has it."""
+    """Append ``line`` and return once the disk has it; other processes may append to the same file."""
     with path.open("a+b") as file:
-        # A line torn by a kill is no measurement: this one takes its place.
+        fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        tail = file.read().rpartition(b"\n")[2]
+        if _parsed(tail) is not None:
+            # A whole row whose line break an editor or a full disk took.
+            file.write(b"\n")
+        elif tail:
+            # A line torn by a kill is no measurement: this one takes its place.
+            file.truncate(file.tell() - len(tail))
         file.write(line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _parsed(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def provenance(command: list[str], packages: Sequence[str] = ()) -> Row:

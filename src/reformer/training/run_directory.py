@@ -68,7 +68,7 @@ def claim(directory: Path, config: TrainConfig, *, resume: bool) -> Run | None:
     if changed:
         raise RunError(
             f"{directory} was started with another config ({'; '.join(changed[:3])}"
-            f"{'; ...' if len(changed) > 3 else ''}); drop those overrides to resume it, or choose another --out"
+            f"{'; ...' if len(changed) > 3 else ''}); drop those overrides to resume it, or work in another folder"
         )
     return run
 
@@ -91,7 +91,9 @@ def only_writer(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"another process is training in {directory}; wait for it or choose another --out") from None
+            raise RunError(
+                f"another process is training in {directory}; wait for it or work in another folder"
+            ) from None
         yield
 
 

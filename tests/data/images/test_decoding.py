@@ -64,6 +64,13 @@ def test_sixteen_bit_grey_keeps_its_high_byte():
     assert np.array_equal(decode_picture(encoded(grey), 8)[:, :, 0], raster(5)[:, :, 0])
 
 
+@pytest.mark.parametrize("most", [65_535, 4095])
+def test_wide_grey_of_a_pgm_is_brought_to_eight_bits(most: int):
+    grey = np.arange(64).reshape(8, 8) * most // 63
+    data = f"P5 8 8 {most}\n".encode() + grey.astype(">u2").tobytes()
+    assert np.abs(decode_picture(data, 8)[:, :, 1] - grey * 255 / most).max() <= 1
+
+
 def test_transparency_is_put_over_white():
     array = np.dstack([raster(6), np.full((8, 8), 255, np.uint8)])
     array[0, 0, 3] = 0

@@ -224,6 +224,27 @@ def test_archive_cut_short_in_a_picture(tmp_path: Path, cache: Path):
     assert entries(cache) == []
 
 
+@pytest.mark.parametrize("beyond", [0, 100])
+def test_archive_cut_short_between_pictures_or_in_a_header(tmp_path: Path, cache: Path, beyond: int):
+    path = write_tar(tmp_path / "a.tar", some_pictures(30))
+    with tarfile.open(path) as archive:
+        end = archive.getmembers()[20].offset + beyond
+    path.write_bytes(path.read_bytes()[:end])
+    with refuses("a.tar", "cut short", "fetch it again"):
+        load_images(str(path), cache, 8)
+
+
+def test_archive_with_a_damaged_header(tmp_path: Path, cache: Path):
+    path = write_tar(tmp_path / "a.tar", some_pictures(30))
+    with tarfile.open(path) as archive:
+        start = archive.getmembers()[20].offset
+    data = bytearray(path.read_bytes())
+    data[start + 3] ^= 1
+    path.write_bytes(bytes(data))
+    with refuses("a.tar", "damaged", "fetch it again"):
+        load_images(str(path), cache, 8)
+
+
 def test_names_that_are_no_line_of_text(tmp_path: Path, cache: Path):
     files = {**some_pictures(9), "two\nlines.png": b"x", "no\udcff text.png": b"x"}
     said: list[str] = []

@@ -14,7 +14,7 @@ MAX_FILE_BYTES = 1 << 28
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 HOW = (
     "turned upright by EXIF, 16-bit grey to its high byte, transparency over white, RGB; "
-    "the middle square of the short side, reduced by area (box filter)"
+    "the middle square of the short side, reduced by a box filter"
 )
 _WHITE = (255, 255, 255, 255)
 
@@ -34,7 +34,7 @@ def decode_picture(data: bytes, size: int) -> np.ndarray:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _fit(_as_rgb(_upright(image)), size)
+                return _fit(_as_rgb(_upright(image), wide=image.format == "PPM"), size)
     except (MemoryError, UnreadablePicture):
         raise
     # Each format has its own exceptions (OSError, SyntaxError, ValueError, struct.error, zlib.error, ...).
@@ -64,9 +64,10 @@ def _upright(image: Any) -> Any:
     return ImageOps.exif_transpose(image)
 
 
-def _as_rgb(image: Any) -> Any:
+def _as_rgb(image: Any, *, wide: bool) -> Any:
+    """``wide``: 16 bits of grey may come in 32, as Pillow reads a PGM."""
     Image = pillow()
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (wide and image.mode == "I"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadablePicture("grey values of 32 bits have no agreed range")

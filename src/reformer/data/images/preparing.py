@@ -21,7 +21,7 @@ from reformer.data.images.splits import SplitRule, choose_rule, digest_of
 from reformer.data.preparing import SplitWriter, prepare
 
 # Changes with the pixels that the same files give.
-_FORMAT = 1
+_FORMAT = 2
 _NAMED = 5
 Files = list[tuple[str, Path]]
 Notice = Callable[[str], None]
@@ -130,9 +130,15 @@ def _files(path: Path, source: str, cache_dir: Path | None = None) -> Files:
         raise DataError(
             "imagenet64 has no download without an account at image-net.org: give the folder with train_data_batch_*.npz "
             "and val_data.npz, or with train_64x64 and valid_64x64 (.zip or .tar)"
+            + ("" if cache_dir is None else f", or keep it as {cache_dir / 'images' / source}")
         )
     else:
-        raise DataError(f"no file or folder {source}; expected pictures: a folder, a zip or tar archive of them")
+        kept = (
+            ""
+            if cache_dir is None
+            else f", here or called {source}, {source}.zip or {source}.tar in {cache_dir / 'images'}"
+        )
+        raise DataError(f"no file or folder {source}; expected pictures: a folder, a zip or tar archive of them{kept}")
     if not found:
         raise DataError(_no_pictures(source))
     return found
@@ -140,7 +146,7 @@ def _files(path: Path, source: str, cache_dir: Path | None = None) -> Files:
 
 def _no_pictures(source: str) -> str:
     kinds = ", ".join(SUFFIXES)
-    return f"{source} holds no pictures: expected files named {kinds}, a zip or tar archive of them, or npz batches"
+    return f"{source} holds no pictures: expected files named {kinds}, a zip or tar archive of them, or npz batches, unpacked"
 
 
 def _key(path: Path, cache_dir: Path, size: int) -> str:

@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
+from typing import Self
 
 import numpy as np
 
@@ -81,12 +83,14 @@ def _from_npz(name: str, path: Path) -> Iterator[Picture]:
 def _from_zip(name: str, path: Path) -> Iterator[Picture]:
     def read(info: zipfile.ZipInfo, size: int) -> np.ndarray:
         try:
+            if info.flag_bits & 1:
+                raise UnreadablePicture("encrypted; unpack the archive first")
             with archive.open(info) as file:
                 # The size an entry claims may be a lie.
                 data = file.read(MAX_FILE_BYTES + 1)
-        except MemoryError:
+        except (MemoryError, UnreadablePicture):
             raise
-        # Each method of compression has its own exceptions; encrypted entries are a RuntimeError.
+        # Each method of compression has its own exceptions.
         except Exception as error:
             raise UnreadablePicture(f"damaged: {reason(error)}") from error
         return _decode(data, size)
@@ -99,6 +103,19 @@ def _from_zip(name: str, path: Path) -> Iterator[Picture]:
         for info in archive.infolist():
             if not info.is_dir() and _is_picture_entry(info.filename):
                 yield f"{name}/{info.filename}", partial(read, info)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is cut short or damaged is an error anywhere: tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if isinstance(error, EOFHeaderError):
+                raise
+            raise ReadError(f"cut short or damaged: {error}") from error
 
 
 def _from_tar(name: str, path: Path) -> Iterator[Picture]:
@@ -116,7 +133,7 @@ def _from_tar(name: str, path: Path) -> Iterator[Picture]:
         return _decode(data, size)
 
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=_Header) as archive:
             while (member := archive.next()) is not None:
                 if member.isreg() and _is_picture_entry(member.name):
                     yield f"{name}/{member.name}", partial(read, member)

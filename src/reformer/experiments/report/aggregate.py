@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Experiment
-from reformer.training.rows import Row
+from reformer.training.rows import Row, read_rows
+
+_EVERY = ("scale", "row", "config_id", "date", "code", "hardware")
+_WANTED = {
+    "experiment": (*_EVERY, "seed", "columns", "cost", "protocol"),
+    "estimate": (*_EVERY, "passes", "seconds_per_pass", "total_seconds", "peak_memory_bytes", "command"),
+}
+
+
+def read_results(folder: Path) -> list[Row]:
+    """The rows of experiments and estimates in ``folder``. Raises ValueError for one that lacks a field."""
+    found = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for row in read_rows(path):
+            for kind in (name for name in _WANTED if name in row):
+                if missing := [name for name in _WANTED[kind] if name not in row]:
+                    raise ValueError(
+                        f"{path}: a row of {kind} {row[kind]!r} has no {', '.join(missing)}; mend or remove it"
+                    )
+                found.append(row)
+    return found
 
 
 def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> list[Line]:

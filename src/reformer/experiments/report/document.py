@@ -7,12 +7,12 @@ from pathlib import Path
 
 from reformer.experiments.experiment import Experiment
 from reformer.experiments.registry import NAMES, experiment
-from reformer.experiments.report.aggregate import lines
-from reformer.experiments.report.figures import draw_curves
+from reformer.experiments.report.aggregate import lines, read_results
+from reformer.experiments.report.figures import draw_curves, drawing
 from reformer.experiments.report.markdown import NOT_RUN, SHOWN_SCALES, findings, markdown_table, section
 from reformer.experiments.report.page import html_page
 from reformer.training.checkpoint import write_durably
-from reformer.training.rows import Row, read_rows
+from reformer.training.rows import Row
 
 TITLE = "Results: the Reformer, reproduced"
 _INTRODUCTION = """# Results: the Reformer, reproduced
@@ -47,7 +47,7 @@ _SURVEY = (
 
 def write_report(results: Path, document: Path) -> list[Path]:
     """Write ``document`` (.md), the page beside it (.html) and the drawings in a folder of its name; the files written."""
-    rows = [row for row in read_rows(results) if "experiment" in row or "estimate" in row]
+    rows = read_results(results)
     folder = document.parent / document.stem
     experiments = [experiment(name) for name in NAMES]
     drawn: list[Path] = []
@@ -57,6 +57,10 @@ def write_report(results: Path, document: Path) -> list[Path]:
             draw_curves(each, scale, lines(each, rows, scale), folder) for scale in SHOWN_SCALES if scale in each.seeds
         ]
         here = [path for path in figures if path is not None]
+        for scale in SHOWN_SCALES:
+            # What an earlier report drew from rows that are gone.
+            if (old := drawing(each, scale, folder)) not in here:
+                old.unlink(missing_ok=True)
         drawn += here
         sections.append(section(each, rows, [path.relative_to(document.parent).as_posix() for path in here]))
     parts = [_INTRODUCTION, *_found(experiments, rows), _summary(experiments, rows), *sections, _survey()]
@@ -83,13 +87,13 @@ def _found(experiments: Sequence[Experiment], rows: Sequence[Row]) -> list[str]:
 def _state(each: Experiment, rows: Sequence[Row], scale: str) -> str:
     if scale not in each.seeds:
         return "–"
-    found = lines(each, rows, scale)
+    wanted = {case.row for case in each.cases(scale, 0)}
+    found = [line for line in lines(each, rows, scale) if line.name in wanted]
     if not found:
         return NOT_RUN
-    wanted = len({case.row for case in each.cases(scale, 0)})
     seeds = sorted({len(line.rows) for line in found})
     many = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    return f"{len(found)} of {wanted} lines, {many} seed{'s' * (many != '1')}"
+    return f"{len(found)} of {len(wanted)} lines, {many} seed{'s' * (many != '1')}"
 
 
 def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:

@@ -47,11 +47,16 @@ def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folde
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{experiment.name}-{scale}.svg"
+    path = drawing(experiment, scale, folder)
     # Ids from a fixed salt and no date: regenerating changes no byte.
     with matplotlib.rc_context({"svg.hashsalt": experiment.name}):
         figure.savefig(path, metadata={"Date": None, "Creator": None})
     return path
+
+
+def drawing(experiment: Experiment, scale: str, folder: Path) -> Path:
+    """Where ``draw_curves`` draws."""
+    return folder / f"{experiment.name}-{scale}.svg"
 
 
 def _panels(experiment: Experiment, scale: str, found: Sequence[Line]) -> dict[str, dict[str, _Curve]]:

@@ -24,7 +24,8 @@ def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str])
     for scale, found in ran.items():
         if found:
             parts.append(f"### {experiment.name}, {scale}: {experiment.notes.get(scale, '')}".rstrip(": "))
-            parts += [_grid(experiment, scale, found), *findings(experiment, found), _origins(experiment, found)]
+            parts += [_grid(experiment, scale, found), *findings(experiment, found), _protocols(found)]
+            parts.append(_origins(experiment, found))
     for scale, found in ran.items():
         if not found:
             note = experiment.notes.get(scale, "")
@@ -68,6 +69,14 @@ def _cell(experiment: Experiment, line: Line | None, name: str, column: str, app
 def findings(experiment: Experiment, found: Sequence[Line]) -> list[str]:
     """What the experiment says of its own lines, a sentence each."""
     return [] if experiment.finding is None else experiment.finding({line.name: line for line in found})
+
+
+def _protocols(found: Sequence[Line]) -> str:
+    """How each line was measured, said once where all were measured alike."""
+    of_line = {line.name: "; ".join(dict.fromkeys(row["protocol"] for row in line.rows)) for line in found}
+    if len(set(of_line.values())) == 1:
+        return f"Measured: {next(iter(of_line.values()))}."
+    return "\n".join(["Measured:", "", *(f"- {name}: {protocol}." for name, protocol in of_line.items())])
 
 
 def _origins(experiment: Experiment, found: Sequence[Line]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reformer.experiments.cells import Line, difference
+from reformer.experiments.cells import Line, difference, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.training_case import training_case
 from reformer.training.recipes import recipe
@@ -143,11 +143,10 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
     if compared is not None:
         found.append(f"BLEU of reversible less ordinary layers is {compared.value:+.2f} ({compared.verdict()}).")
     for name, line in lines.items():
-        beam, greedy, shuffled = (line.cell(column) for column in ("cased", "greedy", "shuffled"))
-        if beam and greedy and shuffled:
-            found.append(
-                f"{name}: beam search {beam.mean:.2f}, greedy {greedy.mean:.2f}, shuffled sources {shuffled.mean:.2f}."
-            )
+        cells = {column: line.cell(column) for column in (*_TEST, *_IN_DOMAIN)}
+        values = ", ".join(f"{column} {cell.text(2)}" for column, cell in cells.items() if cell is not None)
+        if values:
+            found.append(f"{name}, BLEU ({seeds_of([line])}): {values}.")
     learnt = lines[_BY_HEART].cell(_LEARNT) if _BY_HEART in lines else None
     if learnt is not None:
         found.append(f"{_BY_HEART}: BLEU {learnt.mean:.2f} on them.")

@@ -31,7 +31,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 _TIME_L, _MEMORY_L, _MEMORY_DEPTH = "time by length", "activations by length", "activations by depth"
 _COLUMNS = (_TIME_L, _MEMORY_L, _MEMORY_DEPTH)
 _LENGTHS = {"smoke": (128, 256), "laptop": (4096, 8192, 16_384), "gpu": (16_384, 32_768, 65_536)}
-_DEPTHS = {"smoke": (1, 2), "laptop": (2, 4, 8), "gpu": (2, 6, 12)}
+_DEPTHS = {"smoke": (1, 2), "laptop": (4, 16, 64), "gpu": (2, 6, 12)}
 _WIDTHS = {"smoke": 32, "laptop": 128, "gpu": 1024}
 
 
@@ -134,7 +134,7 @@ EXPERIMENT = Experiment(
     paper={(row, column): value for row, values in _CLAIMS.items() for column, value in zip(_COLUMNS, values)},
     notes={
         "smoke": "toy sizes: shows that everything runs, nothing else",
-        "laptop": "d_model 128, lengths 4,096 to 16,384 at 2 layers, depths 2 to 8 at 4,096",
+        "laptop": "d_model 128, lengths 4,096 to 16,384 at 4 layers, depths 4 to 64 at 4,096",
         "gpu": "d_model 1,024, lengths 16,384 to 65,536 at 2 layers, depths 2 to 12 at 16,384, bfloat16",
     },
     finding=finding,

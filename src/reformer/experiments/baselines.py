@@ -21,8 +21,8 @@ _LINES: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("lsh + local", "lsh", {}),
     ("local only", "local", {}),
     ("full + local", "full", {}),
-    ("local only, equal time", "local", {"smoke": 1.0, "laptop": 1.1, "gpu": 1.2, "paper": 1.2}),
-    ("full + local, equal time", "full", {"smoke": 1.0, "laptop": 0.3, "gpu": 0.2, "paper": 0.2}),
+    ("local only, equal time", "local", {"smoke": 1.0, "laptop": 1.03, "gpu": 1.2, "paper": 1.2}),
+    ("full + local, equal time", "full", {"smoke": 1.0, "laptop": 0.52, "gpu": 0.2, "paper": 0.2}),
 )
 
 

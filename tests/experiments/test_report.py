@@ -158,9 +158,9 @@ def test_differences_are_measured_by_the_seed_to_seed_spread():
     # Variances 0.02 and 0.005, of mean 0.0125; 0.02 and 0.02.
     assert said("figure3", *rows) == [
         "enwik8, bits per byte: separate QK, reversible less shared QK, reversible is +0.900 "
-        "(beyond the seed-to-seed spread of 0.141, 2 seeds).",
+        "(beyond the seed-to-seed spread of 0.141; seed by seed +0.900, +0.900).",
         "enwik8, bits per byte: shared QK, ordinary less shared QK, reversible is +0.050 "
-        "(within the seed-to-seed spread of 0.112, 2 seeds).",
+        "(within the seed-to-seed spread of 0.112; seed by seed +0.100, +0.000).",
     ]
 
 

@@ -47,8 +47,12 @@ class Line:
 
     def cell(self, column: str) -> Cell | None:
         """The values of ``column``; None where there are none."""
-        values = tuple(row["columns"][column] for row in self.rows if column in row["columns"])
+        values = tuple(self.by_seed(column).values())
         return Cell(values) if values else None
+
+    def by_seed(self, column: str) -> dict[int, float]:
+        """The value of ``column`` for each seed that has one."""
+        return {row["seed"]: row["columns"][column] for row in self.rows if column in row["columns"]}
 
     def mean_cost(self, name: str) -> float | None:
         """The mean over the seeds of a cost; None where it was not kept."""
@@ -63,14 +67,16 @@ class Difference:
     value: float
     spread: float | None
     """Root of the mean variance of the two over their seeds; None where either has a single seed."""
-    seeds: int
+    by_seed: tuple[float, ...]
+    """The same difference between the rows of each seed that both have: what they share (data, order) drops out."""
 
     def verdict(self) -> str:
         """ "within" or "beyond the seed-to-seed spread of ...", or that one seed says nothing of it."""
         if self.spread is None:
             return "one seed: no spread to compare with"
         side = "within" if abs(self.value) <= self.spread else "beyond"
-        return f"{side} the seed-to-seed spread of {self.spread:.3f}, {self.seeds} seeds"
+        each = ", ".join(f"{value:+.3f}" for value in self.by_seed)
+        return f"{side} the seed-to-seed spread of {self.spread:.3f}; seed by seed {each}"
 
 
 def seeds_of(lines: Iterable[Line]) -> str:
@@ -94,4 +100,6 @@ def difference(lines: Mapping[str, Line], name: str, from_name: str, column: str
         return None
     many = min(len(one.values), len(other.values)) > 1
     spread = math.sqrt(fmean((one.variance, other.variance))) if many else None
-    return Difference(one.mean - other.mean, spread, min(len(one.values), len(other.values)))
+    ones, others = (lines[each].by_seed(column) for each in (name, from_name))
+    shared = sorted(ones.keys() & others.keys())
+    return Difference(one.mean - other.mean, spread, tuple(ones[seed] - others[seed] for seed in shared))

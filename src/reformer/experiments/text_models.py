@@ -46,14 +46,20 @@ def text_config(scale: str, seed: int, *, kind: str = "lsh", steps: float = 1.0,
     )
 
 
-def _smoke() -> TrainConfig:
+def _paper_pattern() -> TrainConfig:
+    """The quickstart with the paper's own pattern: that is what is reproduced here."""
     base = quickstart()
+    return replace(base, model=replace(base.model, pattern="paper", lsh_window=None))
+
+
+def _smoke() -> TrainConfig:
+    base = _paper_pattern()
     small = replace(base.model, d_model=32, d_ff=32, n_heads=2, lsh_chunk_len=16, local_chunk_len=16)
     return replace(base, seq_len=256, steps=3, eval_bytes=512, model=small)
 
 
 def _laptop() -> TrainConfig:
-    return replace(quickstart(), data="enwik8", seq_len=8192, steps=240, eval_bytes=65_536)
+    return replace(_paper_pattern(), data="enwik8", seq_len=8192, steps=240, eval_bytes=65_536)
 
 
 def _gpu() -> TrainConfig:

@@ -28,6 +28,9 @@ def quickstart() -> TrainConfig:
             n_heads=4,
             attention=("local", "local", "lsh", "local"),
             n_hashes=2,
+            # Better than "paper" on enwik8, seed by seed, in as much time (experiment `patterns`), and strictly causal.
+            pattern="bucket",
+            lsh_window=64,
             positions="rotary-local",
             embedding_std=1.0,
         ),

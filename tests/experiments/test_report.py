@@ -177,6 +177,15 @@ def test_cells_below_the_papers_are_named():
     ]
 
 
+def test_lines_are_compared_over_the_seeds_that_both_have():
+    rows = [row("lsh + local", seed, name="baselines", test=2.0 + seed) for seed in (0, 1)]
+    assert said("baselines", *rows, row("local only", 0, name="baselines", test=1.5)) == [
+        "**local only does better**: LSH and local layers less local only is +0.500 bits per byte "
+        "(one seed: no spread to compare with)."
+    ]
+    assert said("baselines", rows[1], row("local only", 0, name="baselines", test=1.5)) == []
+
+
 def test_what_a_removal_costs_and_what_is_found_at_the_greatest_distance():
     ablated = row("lsh + local", 0, name="ablate-lsh", **{"as trained": 2.0, "LSH zeroed": 2.5, "LSH made full": 1.9})
     assert said("ablate-lsh", ablated) == [

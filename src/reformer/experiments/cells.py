@@ -93,13 +93,11 @@ def listed(lines: Mapping[str, Line], column: str, digits: int) -> str:
 
 
 def difference(lines: Mapping[str, Line], name: str, from_name: str, column: str) -> Difference | None:
-    """``column`` of line ``name`` less that of line ``from_name``; None unless both were run."""
-    cells = [lines[each].cell(column) if each in lines else None for each in (name, from_name)]
-    one, other = cells
-    if one is None or other is None:
-        return None
-    many = min(len(one.values), len(other.values)) > 1
-    spread = math.sqrt(fmean((one.variance, other.variance))) if many else None
-    ones, others = (lines[each].by_seed(column) for each in (name, from_name))
+    """``column`` of line ``name`` less that of line ``from_name``, of the seeds that both have; None without any."""
+    ones, others = (lines[each].by_seed(column) if each in lines else {} for each in (name, from_name))
     shared = sorted(ones.keys() & others.keys())
+    if not shared:
+        return None
+    one, other = (Cell(tuple(values[seed] for seed in shared)) for values in (ones, others))
+    spread = math.sqrt(fmean((one.variance, other.variance))) if len(shared) > 1 else None
     return Difference(one.mean - other.mean, spread, tuple(ones[seed] - others[seed] for seed in shared))

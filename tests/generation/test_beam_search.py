@@ -78,7 +78,7 @@ def test_one_beam_is_greedy():
 def test_the_search_goes_on_while_a_longer_text_may_still_be_better():
     # The end, token 1, is likelier at once; token 0 goes on with certainty, and length is rewarded.
     table = torch.tensor([[0.0, -100.0, -100.0], [0.0, 0.0, 0.0], [math.log(0.4), math.log(0.6), -100.0]])
-    options = {"num_beams": 1, "stopping": Stopping((b"\x01",))}
+    options = {"num_beams": 2, "stopping": Stopping((b"\x01",))}
     long, short = (
         search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[2]]), N, alpha=alpha, **options)[0]
         for alpha in (3.0, 0.0)
@@ -99,3 +99,16 @@ def test_numbers_that_make_no_sense_are_refused():
         beam_search(model, b"", 1, num_beams=0)
     with pytest.raises(ValueError, match="alpha must be at least 0, got -1"):
         beam_search(model, b"", 1, num_beams=1, alpha=-1.0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 3.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_one_beam_is_greedy_search(seed, alpha):
+    table = torch.randn(V, V, generator=torch.Generator().manual_seed(seed))
+    greedy, here = [], 2
+    while len(greedy) < 12 and here != 1:
+        here = int(table[here].argmax())
+        greedy.append(here)
+    options = {"num_beams": 1, "alpha": alpha, "stopping": Stopping((b"\x01",))}
+    (found,) = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[0, 2]]), 12, **options)
+    assert found.tokens == tuple(greedy)

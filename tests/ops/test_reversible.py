@@ -262,3 +262,15 @@ def test_results_are_the_same_bytes_every_time():
     layers, (x1, x2) = some_layers(3), streams()
     first, again = (outputs_and_gradients(lambda a, b: reversible_sequence(a, b, layers), x1, x2) for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_second_derivatives_are_refused_not_wrong():
+    layers, (x1, x2) = some_layers(2), streams()
+    (first,) = torch.autograd.grad(loss_of(reversible_sequence(x1, x2, layers)), x1, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+    (plain,) = torch.autograd.grad(
+        loss_of(reversible_sequence(x1, x2, layers, reversible=False)), x1, create_graph=True
+    )
+    (second,) = torch.autograd.grad(plain.square().sum(), x1)
+    assert second.isfinite().all() and second.abs().max() > 0

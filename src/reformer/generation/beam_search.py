@@ -40,7 +40,7 @@ def search_beams(
     """The ``num_beams`` best continuations of one prompt ``tokens`` [1, T], best first, that end with a stop string or have
     ``n_tokens`` tokens.
 
-    Of equals the one of the better parent, then of the lower token, goes first. With as many beams as there are beginnings
+    One beam is greedy search, whatever ``alpha``. Of equals the one of the better parent, then of the lower token, goes first. With as many beams as there are beginnings
     the result is that of trying everything. Raises ValueError for ``num_beams`` below 1 or a negative ``alpha``.
     """
     found = search_beams_in_batch(
@@ -96,7 +96,9 @@ class _Search:
     """The beams of one prompt: those that go on (``live``), and the best that have ended (``finished``)."""
 
     def __init__(self, n_tokens: int, num_beams: int, alpha: float, stopping: Stopping) -> None:
-        self.n_tokens, self.num_beams, self.alpha, self.stopping = n_tokens, num_beams, alpha, stopping
+        self.n_tokens, self.num_beams, self.stopping = n_tokens, num_beams, stopping
+        # One beam is greedy search: it ends with its likeliest token, however well a longer text might be normalised.
+        self.alpha = alpha if num_beams > 1 else 0.0
         self.live = [Hypothesis()] if n_tokens > 0 else []
         self.finished: list[Hypothesis] = []
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Saved = tuple[Tensor, ...]
 
@@ -49,6 +50,7 @@ def reversible_sequence(
     encoder's output), all explicit inputs of the autograd.Function: each gradient is returned once, that of a shared
     tensor as one sum, so DistributedDataParallel, ``torch.autograd.grad``, frozen parameters and inputs that need no
     gradient work as with ordinary layers. Autocast is as in the forward pass when the backward recomputes.
+    Second derivatives need ``reversible=False``: torch refuses them here.
 
     Raises ValueError if the two streams differ in shape or dtype.
     """
@@ -105,6 +107,7 @@ class _Reversible(torch.autograd.Function):
         return y1, y2
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy1: Tensor, dy2: Tensor):
         y1, y2, *rest = ctx.saved_tensors
         n_saved = sum(ctx.n_saved)

@@ -40,8 +40,9 @@ def search_beams(
     """The ``num_beams`` best continuations of one prompt ``tokens`` [1, T], best first, that end with a stop string or have
     ``n_tokens`` tokens.
 
-    One beam is greedy search, whatever ``alpha``. Of equals the one of the better parent, then of the lower token, goes first. With as many beams as there are beginnings
-    the result is that of trying everything. Raises ValueError for ``num_beams`` below 1 or a negative ``alpha``.
+    One beam is greedy search, whatever ``alpha``. Of equals the one of the better parent, then of the lower token, goes
+    first. With as many beams as there are beginnings the result is that of trying everything. Raises ValueError for
+    ``num_beams`` below 1 or a negative ``alpha``.
     """
     found = search_beams_in_batch(
         decoder, state, tokens, [n_tokens], num_beams=num_beams, alpha=alpha, stopping=stopping

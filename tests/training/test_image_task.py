@@ -131,6 +131,7 @@ def test_configs_that_cannot_be_are_refused(tmp_path: Path, changes: dict, fact:
 
 def test_a_prepared_corpus_of_another_size_is_refused(tmp_path: Path, task: Task):
     assert task.corpus is not None
-    small = config(tmp_path, seq_len=48)
+    model = dataclasses.replace(config(tmp_path).model, axial_shape=(4, 4, 3))
+    small = config(tmp_path, seq_len=48, model=model)
     with pytest.raises(DataError, match="pictures of 8 x 8, 4 x 4 are needed"):
         make_task(small, tmp_path / "cache", task.corpus.directory)

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from reformer.generation import translate
-from reformer.models import EncoderDecoderConfig, ReformerEncoderDecoder
+from reformer.generation import translate, translate_packed
+from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
 
 V, END = 4, 0
 SOURCES = [[1, 2, 3, 0], [3, 0], [2, 2, 1, 3, 1, 0], [1, 0]]
@@ -99,3 +99,23 @@ def test_a_translation_ends_with_its_end_token_or_at_its_limit():
 def test_errors():
     with pytest.raises(ValueError, match="every source must have at least one token"):
         translate(model_of(0), [[1, 0], []], end_id=END)
+
+
+def test_packed_rows_keep_their_own_room_whatever_the_others():
+    torch.manual_seed(0)
+    config = ReformerConfig(
+        vocab_size=8, d_model=8, d_ff=8, n_heads=2, attention=("local", "lsh"), pattern="bucket", n_buckets=2,
+        lsh_chunk_len=8, local_chunk_len=8, positions="rotary", max_len=32, embedding_std=2.0,
+    )  # fmt: skip
+    model = ReformerLM(config).eval()
+    # Token 7 is never the likeliest end by chance alone: texts run to their limits.
+    options = {"end_id": 7, "num_beams": 2, "extra_tokens": 5}
+    with torch.no_grad():
+        model.head.bias[7] = -1e4
+    sources = [[1, 2, 3], [4] * 29, [5] * 12]
+    found = translate_packed(model, sources, **options)
+    assert [len(best[0].tokens) for best in found] == [8, 2, 17]
+    alone = [translate_packed(model, [source], **options)[0] for source in sources]
+    assert [[h.tokens for h in row] for row in found] == [[h.tokens for h in row] for row in alone]
+    with pytest.raises(ValueError, match=r"a source of 31 tokens leaves no room .* longest input of 32"):
+        translate_packed(model, [[1], [4] * 31], **options)

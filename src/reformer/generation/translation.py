@@ -28,7 +28,8 @@ def translate(
 
     A translation ends with ``end_id``, which it holds, or has as many tokens as its source and ``extra_tokens`` more, up to
     the model's longest input (Vaswani et al. 2017, section 6.1: beam 4, alpha 0.6, 50 more). ``num_beams=1`` is greedy.
-    A row's result is the same, to rounding, whatever the others. Raises ValueError for no or an empty source.
+    A row's result is the same, to rounding, whatever the others, unless LSH layers of the decoder choose their number of
+    buckets themselves (``n_buckets=None``): they take that of the longest row. Raises ValueError for no or an empty source.
     """
     _check(sources)
     longest = model.config.longest_input
@@ -54,13 +55,25 @@ def translate_packed(
     extra_tokens: int = 50,
     seed: int = 0,
 ) -> list[list[Hypothesis]]:
-    """``translate`` by a causal language model that was trained on sources followed by their targets."""
+    """``translate`` by a causal language model that was trained on sources followed by their targets.
+
+    Raises ValueError also for a source that leaves no room for a translation in the model's longest input.
+    """
     _check(sources)
     longest = model.config.longest_input
     limits = [len(source) + extra_tokens for source in sources]
     if longest is not None:
-        # The prompts are padded to the longest of them, and the start token is one more.
-        limits = [min(limit, longest - max(map(len, sources)) - 1) for limit in limits]
+        # The start token is one more.
+        limits = [min(limit, longest - len(source) - 1) for limit, source in zip(limits, sources)]
+        if min(limits) < 1:
+            raise ValueError(
+                f"a source of {max(map(len, sources))} tokens leaves no room for its translation in the model's longest "
+                f"input of {longest} (max_len); leave it out, or train with a greater one"
+            )
+        if len(sources) > 1 and max(map(len, sources)) + 1 + max(limits) > longest:
+            # Prompts of a batch are padded to the longest of them: these do not fit side by side.
+            options = {"end_id": end_id, "num_beams": num_beams, "alpha": alpha, "extra_tokens": extra_tokens}
+            return [translate_packed(model, [source], seed=seed, **options)[0] for source in sources]
     tokens, segment_ids, state = start_rows(model, sources, max(limits), seed, None)
     return search_beams_in_batch(
         model,

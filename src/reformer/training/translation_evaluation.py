@@ -44,6 +44,8 @@ def bleu_rows(
     text = task.pairs.text(split)
     for one in _sets(task, split):
         last = min(one.last, one.first + limit)
+        if one.first == last:
+            continue
         hypotheses, score = translations(task, model, split, range(one.first, last), options, progress)
         references = [target for _, target in text[one.first : last]]
         which = "all" if last == one.last else f"the first {last - one.first:,}"

@@ -46,14 +46,31 @@ def test_the_vocabulary_is_learnt_from_the_training_pairs_alone_and_knows_all_te
     paths = [c.corpus.directory / "vocabulary.json" for c in (first, second)]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert 257 < vocabularies[0].size <= 300
-    for text in ("Überraschung 🎉 jetzt.", "日本語\u2028\x00", "  two  spaces "):
+    for text in ("Überraschung 🎉 jetzt.", "a </s> b", "日本語\u2028\x00", "  two  spaces "):
         (ids,) = first.vocabulary.encode([text])
         assert first.vocabulary.decode(ids.tolist()) == text
+        assert (ids[:-1] != END_ID).all()
         assert ids.max() < first.vocabulary.size
     # A word of the training pairs is a few tokens, not one for each byte.
     for words in ("house tree", "haus baum"):
         assert len(first.vocabulary.encode([words])[0]) <= 5
     assert first.text("test")[0][1] == "Überraschung 🎉 jetzt."  # a tab would look like a column
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_sentence(tmp_path):
+    folder = write_folder(tmp_path / "pairs")
+    for path in folder.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load(folder, tmp_path / "cache").text("train") == some_pairs(SPLIT_SIZES["train"])
+
+
+def test_the_same_file_twice_and_one_language_twice_are_refused(tmp_path):
+    folder = write_folder(tmp_path / "pairs")
+    with pytest.raises(DataError, match="source and target are both 'en'"):
+        load_pairs(str(folder), tmp_path / "cache", source_lang="en", target_lang="en", vocab_size=300)
+    (folder / "train.de.gz").write_bytes(gzip.compress((folder / "train.de").read_bytes()))
+    with pytest.raises(DataError, match=r"holds both train\.de and train\.de\.gz, the same pairs twice; remove one"):
+        load(folder, tmp_path / "cache")
 
 
 def test_one_file_is_split_by_source_sentence(tmp_path):

@@ -17,7 +17,7 @@ from reformer.data.pairs.reading import FOLDER_RULE, HASH_RULE, Pair, PairFiles,
 from reformer.data.pairs.vocabulary import Vocabulary
 from reformer.data.preparing import SplitWriter, prepare
 
-_FORMAT = 1
+_FORMAT = 2
 _LINES_AT_ONCE = 10_000
 
 

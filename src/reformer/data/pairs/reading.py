@@ -1,5 +1,6 @@
 """Pairs of sentences from files: tab-separated columns, or one file for each language."""
 
+import codecs
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,11 +40,18 @@ def find_pairs(folder: Path, source_lang: str, target_lang: str) -> dict[str, li
     A name is a split (train; validation, valid, val or dev; test), anything after it, and the language or .tsv; it may be
     compressed. Raises DataError if a file has no partner or a split has no file.
     """
+    if source_lang == target_lang:
+        raise DataError(f"source and target are both {source_lang!r}: expected two languages, as the files' names end")
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
     except OSError as error:
         raise DataError(f"cannot read {folder}: {reason(error)}") from error
     found: dict[str, list[PairFiles]] = {split: [] for split in SPLITS}
+    by_name: dict[str, str] = {}
+    for name in names:
+        other = by_name.setdefault(_uncompressed(name), name)
+        if other != name and _split_of(_uncompressed(name).rpartition(".")[0]) is not None:
+            raise DataError(f"{folder} holds both {other} and {name}, the same pairs twice; remove one")
     for name in names:
         stem, _, ending = _uncompressed(name).rpartition(".")
         split = _split_of(stem)
@@ -126,6 +134,8 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _decoded(line: bytes, path: Path, number: int) -> str:
+    if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
     try:
         return line.decode().removesuffix("\r")
     except UnicodeDecodeError as error:

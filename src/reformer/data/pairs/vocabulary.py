@@ -19,6 +19,8 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        # The text "</s>" is text: only `encode` ends a sentence. The file does not keep this.
+        self._tokenizer.encode_special_tokens = True
 
     @classmethod
     def train(cls, lines: Iterator[str], size: int) -> "Vocabulary":

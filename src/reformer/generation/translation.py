@@ -4,6 +4,7 @@ B sentences, S source length.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -72,8 +73,16 @@ def translate_packed(
             )
         if len(sources) > 1 and max(map(len, sources)) + 1 + max(limits) > longest:
             # Prompts of a batch are padded to the longest of them: these do not fit side by side.
-            options = {"end_id": end_id, "num_beams": num_beams, "alpha": alpha, "extra_tokens": extra_tokens}
-            return [translate_packed(model, [source], seed=seed, **options)[0] for source in sources]
+            alone = partial(
+                translate_packed,
+                model,
+                end_id=end_id,
+                num_beams=num_beams,
+                alpha=alpha,
+                extra_tokens=extra_tokens,
+                seed=seed,
+            )
+            return [alone([source])[0] for source in sources]
     tokens, segment_ids, state = start_rows(model, sources, max(limits), seed, None)
     return search_beams_in_batch(
         model,

@@ -62,13 +62,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the mean of one cell is from that of another, and the spread from seed to seed that it is measured by."""
+    """How far the mean of one cell is from that of another over the seeds both have, and the spread it is measured by."""
 
     value: float
     spread: float | None
-    """Root of the mean variance of the two over their seeds; None where either has a single seed."""
+    """Root of the mean variance of the two over their seeds; None where they share a single seed."""
     by_seed: tuple[float, ...]
-    """The same difference between the rows of each seed that both have: what they share (data, order) drops out."""
+    """The same difference for each of those seeds: what the rows of a seed share (data, order) drops out."""
 
     def verdict(self) -> str:
         """ "within" or "beyond the seed-to-seed spread of ...", or that one seed says nothing of it."""

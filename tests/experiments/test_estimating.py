@@ -40,6 +40,18 @@ def test_what_is_known_of_this_commit_and_machine_is_not_measured_again(tmp_path
         estimate(tmp_path)
 
 
+def test_lines_that_take_the_same_pass_share_its_measurement(tmp_path, monkeypatch):
+    """Equal steps and equal time differ in the number of passes alone."""
+    (row,) = estimate(tmp_path, "baselines", rows=("local only",))
+    monkeypatch.setattr(estimating, "measure_step", lambda *a, **k: StepCost(1e9, 0, 0))
+    (longer,) = estimate(tmp_path, "baselines", rows=("local only, equal time",))
+    assert longer["seconds_per_pass"] == row["seconds_per_pass"]
+    assert longer["peak_memory_bytes"] == row["peak_memory_bytes"]
+    assert longer["total_seconds"] == longer["passes"] * row["seconds_per_pass"]
+    (other,) = estimate(tmp_path, "baselines", rows=("full + local",))
+    assert other["seconds_per_pass"] == 1e9
+
+
 def test_an_experiment_without_trainings_says_so(tmp_path):
     with pytest.raises(ValueError, match="claims at gpu has no training to estimate"):
         estimate(tmp_path, "claims", "gpu", rows=())

@@ -100,7 +100,7 @@ def test_a_value_that_is_no_number_is_shown_as_such():
 
 def test_drawings_of_rows_that_are_gone_go_too(tmp_path):
     rows, document = tmp_path / "figure4.jsonl", tmp_path / "docs/results.md"
-    rows.write_text(json.dumps(row("8 rounds", 0, name="figure4", test=6.5)) + "\n")
+    rows.write_text(json.dumps(row("8 rounds", 0, name="figure4", validation=6.5)) + "\n")
     assert tmp_path / "docs/results/figure4-laptop.svg" in write_report(tmp_path, document)
     rows.unlink()
     write_report(tmp_path, document)
@@ -165,7 +165,9 @@ def test_differences_are_measured_by_the_seed_to_seed_spread():
 
 
 def test_rounds_are_compared_with_full_attention_in_percent():
-    rows = [row(line, 0, name="figure4", test=value) for line, value in (("full attention", 5.0), ("8 rounds", 5.05))]
+    rows = [
+        row(line, 0, name="figure4", validation=value) for line, value in (("full attention", 5.0), ("8 rounds", 5.05))
+    ]
     assert said("figure4", *rows) == ["bits per dim beside full attention's (one seed): 8 rounds +1.00%."]
     assert said("figure4", rows[1]) == []
 

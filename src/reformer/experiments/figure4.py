@@ -3,7 +3,7 @@
     reformer reproduce figure4 --scale laptop
 
 Three LSH layers and nothing else, at equal steps. In the paper eight rounds come close to full attention.
-Expected on two CPU cores: two lines at a time on one thread each: 5 to 20 minutes a line and seed,
+Expected on two CPU cores, two lines at a time on one thread each: 5 to 12 minutes a line and seed,
 growing with the rounds.
 """
 
@@ -16,7 +16,7 @@ from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.image_models import NOTES, image_case, image_config
 
 _ROUNDS = (1, 2, 4, 8, 16)
-_COLUMN = "test"
+_COLUMN = "validation"
 _FULL = "full attention"
 
 
@@ -53,7 +53,7 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
 EXPERIMENT = Experiment(
     name="figure4",
     title="Figure 4: hash rounds beside full attention, on pictures",
-    metric="bits per dim, test split",
+    metric="bits per dim, validation split",
     better="lower",
     columns=(_COLUMN,),
     cases=cases,

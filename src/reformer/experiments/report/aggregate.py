@@ -12,7 +12,7 @@ from reformer.training.rows import Row, read_rows
 _EVERY = ("scale", "row", "config_id", "date", "code", "hardware")
 _WANTED = {
     "experiment": (*_EVERY, "seed", "columns", "cost", "protocol"),
-    "estimate": (*_EVERY, "passes", "seconds_per_pass", "total_seconds", "peak_memory_bytes", "command"),
+    "estimate": (*_EVERY, "pass_id", "passes", "seconds_per_pass", "total_seconds", "peak_memory_bytes", "command"),
 }
 
 

@@ -53,9 +53,16 @@ def _smoke() -> TrainConfig:
 
 def _laptop() -> TrainConfig:
     base = images_small()
-    # Chunks of 16: eight rounds see at most a third of the picture's tokens.
-    small = {"d_model": 96, "d_ff": 256, "n_heads": 3, "lsh_chunk_len": 16}
-    model = replace(base.model, positions="axial", axial_shape=(16, 16, 3), **small)
+    model = replace(
+        base.model,
+        d_model=96,
+        d_ff=256,
+        n_heads=3,
+        # Eight rounds see at most a third of a picture.
+        lsh_chunk_len=16,
+        positions="axial",
+        axial_shape=(16, 16, 3),
+    )
     return replace(base, data="photographs", seq_len=768, batch_size=4, steps=1000, eval_bytes=64 * 768, model=model)
 
 

@@ -22,8 +22,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from reformer.ops.triton import LARGEST_WIDTH, backward, forward, hashing
-from reformer.ops.triton.blocks import ROWS, Blocks, blocks_for, padded_width, precision
+from reformer.ops.triton import LARGEST_WIDTH, backward, forward, hashing, intervals
+from reformer.ops.triton.blocks import PLACES, ROWS, Blocks, blocks_for, padded_width, precision
 from reformer.ops.triton.plan import STEP
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +32,7 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 SHARED = {80: 166_912, 90: 232_448, 100: 232_448}
 WIDTHS = (16, 32, 64, 128, 256)
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_NAMES = {**TYPES, torch.int32: "int32"}
 
 _ATTENTION = (forward.forward_kernel, backward.query_gradient_kernel, backward.key_gradient_kernel)
 _SHARED_QK = {"SHARED": True, "EXCLUDE_SELF": True, "WRAP": False, "SEGMENTS": False}
@@ -46,12 +47,19 @@ _VARIANTS = {
 }
 _OFTEN = ({"CAUSAL": False, "DROPOUT": True}, {"CAUSAL": True, "DROPOUT": False})
 
+_PLANS = {
+    "chunks": {"CHUNKS": True, "CHUNKS_PER_RUN": False, "WINDOW": False},
+    "chunks of runs": {"CHUNKS": True, "CHUNKS_PER_RUN": True, "WINDOW": False},
+    "window": {"CHUNKS": False, "CHUNKS_PER_RUN": False, "WINDOW": True},
+}
+_SORTED = {"ORDERED": True, "BUCKETS": True, "SEGMENTS": True, "CAUSAL": False, "EXCLUDE_SELF": True}
+
 _INPUTS = ("q", "k", "v", "out", "do", "x", "a", "b")
-_INT32_TABLES = ("order", "rank", "start", "end", "first_seer", "last_seer", "seeds")
+_INT32_TABLES = ("order", "bucket", "coded", "rank", "start", "end", "first_seer", "last_seer", "seeds")
 _INT64_TABLES = ("segments", "buckets")
 _INTEGERS = (
     "r", "first_row", "n_rounds", "L", "places", "n_heads", "chunk", "before", "after", "threshold", "n_columns",
-    "first_column", "half", "stride", "n_rows",
+    "first_column", "half", "stride", "n_rows", "n_edges", "window", "steps",
 )  # fmt: skip
 
 
@@ -91,6 +99,11 @@ def cases(capabilities: list[int], quick: bool) -> Iterator[Case]:
             for dtype in (torch.float32, torch.bfloat16):
                 yield Case(hashing.hash_kernel, "hash", width, dtype, capability, blocks, constants)
         yield Case(forward.row_dots_kernel, "dots", 64, torch.bfloat16, capability, ROWS, {})
+        of_places = {"BLOCK": PLACES.m, "STEP": STEP}
+        for plan, options in _PLANS.items():
+            constants = {**_SORTED, **options, **of_places}
+            yield Case(intervals.interval_kernel, plan, 0, torch.int32, capability, PLACES, constants)
+        yield Case(intervals.seer_kernel, "seers", 0, torch.int32, capability, PLACES, of_places)
 
 
 def _attention_cases(capability: int, dtype: torch.dtype, width: int, quick: bool) -> Iterator[Case]:
@@ -110,7 +123,7 @@ def measure(case: Case) -> Resources:
     """Compile a case and read what the assembler says of it."""
     width = case.width
     sizes = {"D": width, "E": width, "WIDTH": width, "BLOCK_M": case.blocks.m}
-    sizes |= {name: padded_width(width) for name in ("BLOCK_D", "BLOCK_E", "BLOCK_W")}
+    sizes |= {name: padded_width(max(width, 1)) for name in ("BLOCK_D", "BLOCK_E", "BLOCK_W")}
     names = case.kernel.arg_names
     constants = {name: value for name, value in {**sizes, **case.constants}.items() if name in names}
     signature = {name: "constexpr" if name in constants else _type(name, case.dtype) for name in names}
@@ -190,7 +203,7 @@ def main() -> int:
         rows.append((case, resources))
         print(
             f"{'ok   ' if is_fit else 'UNFIT'} sm_{case.capability} {case.kernel.__name__} {case.variant} "
-            f"{case.width} {TYPES[case.dtype]} {tuple(case.blocks)} {resources}",
+            f"{case.width} {_NAMES[case.dtype]} {tuple(case.blocks)} {resources}",
             flush=True,
         )
     print(f"{len(rows)} kernels, {unfit} unfit")
@@ -203,7 +216,7 @@ def document(rows: list[tuple[Case, Resources]]) -> str:
     """docs/kernels.md: for every kernel, type and head size the worst over variants and GPUs."""
     worst: dict[tuple, list] = {}
     for case, resources in rows:
-        key = (case.kernel.__name__, TYPES[case.dtype], case.width, case.blocks)
+        key = (case.kernel.__name__, _NAMES[case.dtype], case.width, case.blocks)
         worst.setdefault(key, []).append((case.capability, resources))
     lines = [_HEADER.format(triton=triton.__version__, n=len(rows), command="python benchmarks/kernel_resources.py")]
     for (kernel, dtype, width, blocks), found in worst.items():

@@ -78,15 +78,15 @@ MUTATIONS = (
     Mutation(
         "muon: step of the shorter side",
         "training/muon.py",
-        "math.sqrt(max(p.shape))",
-        "math.sqrt(min(p.shape))",
+        "math.sqrt(max(shape))",
+        "math.sqrt(min(shape))",
         "tests/training/test_muon.py",
     ),
     Mutation(
         "muon: no Nesterov momentum",
         "training/muon.py",
-        'orthogonal(p.grad.lerp(buffer, group["momentum"]))',
-        "orthogonal(buffer)",
+        'torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))',
+        "torch.stack(buffers)",
         "tests/training/test_muon.py",
     ),
     Mutation(
@@ -120,8 +120,8 @@ MUTATIONS = (
     Mutation(
         "estimates: accumulated passes forgotten",
         "experiments/estimating.py",
-        "passes = config.steps * config.accumulate",
-        "passes = config.steps",
+        '"passes": config.steps * config.accumulate',
+        '"passes": config.steps',
         "tests/experiments/test_estimating.py",
     ),
     # Drop-ins

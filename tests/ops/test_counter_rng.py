@@ -76,6 +76,19 @@ def test_bits_are_those_of_unsigned_arithmetic(seed: int):
     assert int(derive_seed(seed_of(seed), 4, 9)) == ((high & 0x7FFFFFFF) << 32) + low
 
 
+class Traced(torch.Tensor):
+    """A tensor whose number ``derive_seed`` must not ask for, as under torch.compile."""
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**31, 2**40 + 12345, 2**63 - 1])
+def test_a_traced_seed_derives_the_same(seed: int):
+    for coordinates in ((), (0,), (3, 2**31 + 5), (7, 1, 2**40)):
+        plain = derive_seed(seed_of(seed), *coordinates)
+        traced = derive_seed(seed_of(seed).as_subclass(Traced), *coordinates)
+        assert type(traced) is Traced and type(plain) is torch.Tensor
+        assert int(plain) == int(traced)
+
+
 @pytest.mark.parametrize("dropout_p", [0.05, 0.1, 0.5, 0.9])
 def test_keep_has_the_right_rate(dropout_p: float):
     n = 1000

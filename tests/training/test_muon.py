@@ -38,6 +38,20 @@ def test_directions_stay_and_singular_values_become_about_one(shape: tuple[int, 
     assert ((diagonal.diagonal() > 0.5) & (diagonal.diagonal() < 1.3)).all()
 
 
+def test_each_of_several_matrices_moves_as_it_would_alone():
+    shapes = [(12, 5), (5, 12), (12, 5), (6, 6), (12, 5)]
+    together, alone = ([torch.nn.Parameter(normal(*shape, seed=n)) for n, shape in enumerate(shapes)] for _ in range(2))
+    one, many = Muon(together, 0.01, weight_decay=0.1), [Muon([p], 0.01, weight_decay=0.1) for p in alone]
+    for step in range(3):
+        for n, (a, b) in enumerate(zip(together, alone)):
+            # One of them has no gradient at first, and so no momentum from before.
+            a.grad, b.grad = (None if n == 2 and step == 0 else normal(*a.shape, seed=10 * step + n) for _ in range(2))
+        for optimizer in (one, *many):
+            optimizer.step()
+    for a, b in zip(together, alone):
+        torch.testing.assert_close(a, b)
+
+
 def test_a_gradient_of_zeros_moves_nothing_but_the_decay():
     p = torch.nn.Parameter(torch.ones(3, 4))
     p.grad = torch.zeros(3, 4)

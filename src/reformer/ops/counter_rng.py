@@ -12,6 +12,7 @@ from torch import Tensor
 _MIX_1, _MIX_2 = 0x85EBCA6B - 2**32, 0xC2B2AE35 - 2**32
 _STEP, _OFFSET = 0x9E3779B1 - 2**32, 0x7F4A7C15
 _COLUMN = 0x2545F491
+_WORD = 2**32
 
 
 def as_seed(seed: int | Tensor) -> Tensor:
@@ -29,12 +30,24 @@ def as_seed(seed: int | Tensor) -> Tensor:
 
 def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
     """A new 0-dim int64 seed for a sub-stream (a layer, a purpose): a pure function of the seed and the coordinates."""
+    if type(seed) is Tensor and seed.device.type == "cpu" and not torch.compiler.is_compiling():
+        # A model derives dozens a step, and of a single number torch's operations cost a hundred times its arithmetic.
+        return torch.tensor(_derive_integer(int(seed), coordinates), dtype=torch.int64)
     low = high = fold(seed)
     for coordinate in coordinates:
         low = _combine(low, coordinate)
         high = _combine(high, coordinate ^ _COLUMN)
     # 63 bits: a negative seed would be refused by torch.Generator.
     return ((high.to(torch.int64) & 0x7FFFFFFF) << 32) | (low.to(torch.int64) & 0xFFFFFFFF)
+
+
+def _derive_integer(seed: int, coordinates: tuple[int, ...]) -> int:
+    """``derive_seed`` on integers; the keys are unsigned here."""
+    low = high = _combine_integers(_mix_integer(seed % _WORD), (seed >> 32) % _WORD)
+    for coordinate in coordinates:
+        low = _combine_integers(low, coordinate)
+        high = _combine_integers(high, coordinate ^ _COLUMN)
+    return (high & 0x7FFFFFFF) << 32 | low
 
 
 def row_keys(seed: Tensor, b: Tensor | int, h: Tensor | int, i: Tensor) -> Tensor:
@@ -104,3 +117,13 @@ def _mix(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 16) & 0xFFFF)) * _MIX_1
     x = (x ^ ((x >> 13) & 0x7FFFF)) * _MIX_2
     return x ^ ((x >> 16) & 0xFFFF)
+
+
+def _combine_integers(key: int, coordinate: int) -> int:
+    return _mix_integer(((key ^ coordinate * _STEP % _WORD) + _OFFSET) % _WORD)
+
+
+def _mix_integer(x: int) -> int:
+    x = (x ^ x >> 16) * _MIX_1 % _WORD
+    x = (x ^ x >> 13) * _MIX_2 % _WORD
+    return x ^ x >> 16

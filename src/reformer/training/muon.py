@@ -37,27 +37,35 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            # Matrices of one shape are one stack: on a GPU the launches of so many small products cost more than the products.
+            alike: dict[tuple[Any, ...], list[Tensor]] = {}
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(p)
-                buffer = state["momentum_buffer"].lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonal(p.grad.lerp(buffer, group["momentum"]))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update, alpha=-0.2 * math.sqrt(max(p.shape)) * group["lr"])
+                if p.grad is not None:
+                    alike.setdefault((p.shape, p.dtype, p.device), []).append(p)
+            for (shape, *_), matrices in alike.items():
+                gradients = [p.grad for p in matrices if p.grad is not None]
+                buffers = [self._buffer(p) for p in matrices]
+                torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+                updates = orthogonal(torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"])))
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, updates.unbind(), alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
         return loss
 
+    def _buffer(self, p: Tensor) -> Tensor:
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        return state["momentum_buffer"]
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly U·Vᵀ of the singular value decomposition U·S·Vᵀ of ``matrix`` [m, n], by five Newton-Schulz steps."""
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
-    is_tall = x.shape[0] > x.shape[1]
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Nearly U·Vᵀ of the singular value decomposition U·S·Vᵀ of each of ``matrices`` [.., m, n], by five Newton-Schulz steps."""
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    is_tall = x.shape[-2] > x.shape[-1]
     if is_tall:
-        x = x.T
-    x = x / x.norm().clamp(min=_EPS)
+        x = x.mT
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_EPS)
     for _ in range(_STEPS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
-    return (x.T if is_tall else x).to(matrix.dtype)
+        gram = x @ x.mT
+        x = _A * x + (_B * gram + _C * (gram @ gram)) @ x
+    return (x.mT if is_tall else x).to(matrices.dtype)

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from reformer.ops.hashing import sort_by_bucket
-from reformer.ops.tiled_attention import interval_plan
 from reformer.ops.tiled_attention.forward import like
 from reformer.ops.tiled_attention.tile import Dropout
 from reformer.ops.triton.launch import Attention, attend, attend_backward, rows
-from reformer.ops.triton.plan import STEP, Tables, interval_tables, rows_of_batch
+from reformer.ops.triton.plan import Tables, interval_tables, rows_of_batch
 
 
 def forward(
@@ -78,31 +76,28 @@ def _attention(
     exclude_self: bool,
 ) -> Attention:
     H, L = q.shape[1:3]
-    order_BL = None
+    order_BL, segments = None, None
     if segment_ids is not None:
-        order_BL = sort_by_bucket(segment_ids.new_zeros(q.shape[0], 1, 1, L), segment_ids).view(-1, L)
+        segments = segment_ids.contiguous()
+        order_BL = sort_by_bucket(segments.new_zeros(q.shape[0], 1, 1, L), segments).view(-1, L)
 
     def tables(part: slice) -> Tables:
-        n_rows = part.stop - part.start
-        if order_BL is None:
-            order, segments = torch.arange(L, device=q.device).repeat(n_rows, 1), None
-        else:
-            assert segment_ids is not None
-            order, segments = rows_of_batch(order_BL, part, H), rows_of_batch(segment_ids, part, H)
-        plan = interval_plan(
-            order[:, None],
+        return interval_tables(
+            None if order_BL is None else rows_of_batch(order_BL, part, H)[:, None],
             None,
             segments,
+            part,
+            H,
+            length=L,
+            device=q.device,
             causal=causal,
             exclude_self=exclude_self,
-            tile=STEP,
             chunk_len=None if chunk_len is None else min(chunk_len, L),
             window=window,
             n_chunks_before=n_chunks_before,
             n_chunks_after=n_chunks_after,
             chunks_per_run=segments is not None,
         )
-        return interval_tables(plan)
 
     dropout = None if dropout_seed is None else Dropout(p=dropout_p, seed=dropout_seed, n_heads=H)
     return Attention(tables=tables, n_heads=H, causal=causal, exclude_self=exclude_self, scale=scale, dropout=dropout)

@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from reformer.ops.tiled_attention import interval_plan
 from reformer.ops.tiled_attention.forward import like
 from reformer.ops.tiled_attention.tile import Dropout
 from reformer.ops.triton.launch import Attention, attend, attend_backward, rows
-from reformer.ops.triton.plan import STEP, Tables, interval_tables, rows_of_batch, wrap_tables
+from reformer.ops.triton.plan import Tables, interval_tables, wrap_tables
 
 
 def forward(
@@ -84,27 +83,29 @@ def _attention(
     H, L = buckets.shape[1], buckets.shape[3]
     # One chunk holds everything from L on; a longer one would only be filled up.
     chunk_len = min(chunk_len, L)
-    flat_order, flat_buckets = order.flatten(0, 1), buckets.flatten(0, 1)
+    flat_order, flat_buckets = order.flatten(0, 1).contiguous(), buckets.flatten(0, 1).contiguous()
+    segments = None if segment_ids is None else segment_ids.contiguous()
 
     def tables(part: slice) -> Tables:
-        slab_order = flat_order[part].long()
         if pattern == "trax":
             return wrap_tables(
-                slab_order, segment_ids, part, H, chunk=chunk_len, before=n_chunks_before, after=n_chunks_after
+                flat_order[part].long(), segment_ids, part, H, chunk=chunk_len, before=n_chunks_before, after=n_chunks_after
             )
-        plan = interval_plan(
-            slab_order,
+        return interval_tables(
+            flat_order[part],
             flat_buckets[part],
-            None if segment_ids is None else rows_of_batch(segment_ids, part, H),
+            segments,
+            part,
+            H,
+            length=L,
+            device=order.device,
             causal=causal,
             exclude_self=True,
-            tile=STEP,
             chunk_len=chunk_len if pattern == "paper" else None,
             window=window,
             n_chunks_before=n_chunks_before,
             n_chunks_after=n_chunks_after,
         )
-        return interval_tables(plan)
 
     dropout = None if dropout_seed is None else Dropout(p=dropout_p, seed=dropout_seed, n_heads=H)
     return Attention(tables=tables, n_heads=H, causal=causal, exclude_self=True, scale=scale, dropout=dropout)

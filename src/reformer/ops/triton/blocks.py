@@ -29,6 +29,8 @@ class Blocks(NamedTuple):
 
 # The product of rows, which has no tiles of pairs.
 ROWS = Blocks(32, 0, 4, 1)
+# Places of an order, each with a handful of numbers.
+PLACES = Blocks(256, 0, 4, 1)
 # In Triton's interpreter a program costs the same whatever its size; yet short inputs should span several.
 INTERPRETED = Blocks(32, 32, 1, 1)
 

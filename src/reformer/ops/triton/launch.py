@@ -22,7 +22,7 @@ from reformer.ops.triton.forward import forward_kernel, row_dots_kernel
 from reformer.ops.triton.plan import STEP, Tables, seer_tables
 
 # Plans, running state and float32 sums exist for one slab of rows at a time. This many tokens fill a GPU.
-SLAB_TOKENS = 2**18
+SLAB_TOKENS = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reformer.ops.tiled_attention import Plan
+from reformer.ops.triton.blocks import PLACES
+from reformer.ops.triton.intervals import interval_kernel, seer_kernel
 
 # Key tiles are whole multiples of this many places; for every multiple there is a table entry of who may see it.
 STEP = 16
@@ -33,16 +34,65 @@ class Tables:
     wrap: bool = False
 
 
-def interval_tables(plan: Plan) -> Tables:
-    """The tables of an ``interval_plan``."""
-    assert plan.start_NRL is not None and plan.end_NRL is not None
-    return Tables(
-        order_NRP=_coded(plan.order_NRL, plan.real_NL),
-        rank_NRL=plan.rank_NRL.int(),
-        start_NRL=plan.start_NRL,
-        end_NRL=plan.end_NRL,
-        length=plan.order_NRL.shape[2],
+def interval_tables(
+    order_NRL: Tensor | None,
+    bucket_NRL: Tensor | None,
+    segments_BL: Tensor | None,
+    rows: slice,
+    n_heads: int,
+    *,
+    length: int,
+    device: torch.device,
+    causal: bool,
+    exclude_self: bool,
+    chunk_len: int | None,
+    window: int | None,
+    n_chunks_before: int,
+    n_chunks_after: int,
+    chunks_per_run: bool = False,
+) -> Tables:
+    """The tables of a slab of rows: ``tiled_attention.interval_plan`` in one launch.
+
+    ``order_NRL`` and ``bucket_NRL`` are the slab's, contiguous; None: one round in the order of positions, of one bucket.
+    ``segments_BL`` is the whole batch's.
+    """
+    shape = (rows.stop - rows.start, 1, length) if order_NRL is None else tuple(order_NRL.shape)
+    order, rank, start, end = (torch.empty(shape, dtype=torch.int32, device=device) for _ in range(4))
+    # Beyond the input there is nothing to see: numbers of chunks and places that the kernel can multiply.
+    chunk = length if chunk_len is None else min(chunk_len, length)
+    before, after = (min(n, -(-length // chunk)) for n in (n_chunks_before, n_chunks_after))
+    width = length if window is None else min(window, length)
+    reach = width + 1 if chunk_len is None else (max(before, after) + 1) * chunk
+    unused = order
+    interval_kernel[(shape[0] * shape[1] * -(-length // PLACES.m),)](
+        unused if order_NRL is None else order_NRL,
+        unused if bucket_NRL is None else bucket_NRL,
+        unused if segments_BL is None else segments_BL,
+        order,
+        rank,
+        start,
+        end,
+        rows.start,
+        shape[1],
+        length,
+        n_heads,
+        chunk,
+        before,
+        after,
+        width,
+        (length if chunks_per_run else min(reach, length)).bit_length(),
+        ORDERED=order_NRL is not None,
+        BUCKETS=bucket_NRL is not None,
+        SEGMENTS=segments_BL is not None,
+        CHUNKS=chunk_len is not None,
+        CHUNKS_PER_RUN=chunk_len is not None and chunks_per_run,
+        WINDOW=chunk_len is None and window is not None,
+        CAUSAL=causal,
+        EXCLUDE_SELF=exclude_self,
+        BLOCK=PLACES.m,
+        **PLACES.options(),
     )
+    return Tables(order_NRP=order, rank_NRL=rank, start_NRL=start, end_NRL=end, length=length)
 
 
 def wrap_tables(
@@ -79,12 +129,21 @@ def seer_tables(tables: Tables) -> tuple[Tensor, Tensor]:
     if tables.wrap:
         return tables.order_NRP, tables.order_NRP
     N, R, L = tables.order_NRP.shape
-    order, is_padding = tables.order_NRP.long(), tables.order_NRP < 0
-    token = torch.where(is_padding, -1 - order, order)
-    start, end = (x.gather(-1, token).masked_fill_(is_padding, L) for x in (tables.start_NRL, tables.end_NRL))
-    edges = torch.arange(0, L + STEP, STEP, dtype=torch.int32, device=start.device).expand(N, R, -1).contiguous()
-    first = torch.searchsorted(end, edges, right=True, out_int32=True)
-    last = torch.searchsorted(start, edges, out_int32=True)
+    n_edges = -(-L // STEP) + 1
+    first, last = (torch.empty(N, R, n_edges, dtype=torch.int32, device=tables.order_NRP.device) for _ in range(2))
+    seer_kernel[(N * R * -(-n_edges // PLACES.m),)](
+        tables.order_NRP,
+        tables.start_NRL,
+        tables.end_NRL,
+        first,
+        last,
+        n_edges,
+        L,
+        L.bit_length(),
+        STEP=STEP,
+        BLOCK=PLACES.m,
+        **PLACES.options(),
+    )
     return first, last
 
 

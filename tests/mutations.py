@@ -687,10 +687,31 @@ MUTATIONS = (
     ),
     Mutation(
         "triton gradient: the last query tile that sees a key is left out",
-        "ops/triton/plan.py",
-        "last = torch.searchsorted(start, edges, out_int32=True)",
-        "last = torch.searchsorted(start, edges - 32, out_int32=True)",
-        f"{TRITON}::test_windows_and_buckets_of_many_tiles",
+        "ops/triton/intervals.py",
+        "_bound_at(coded, start, middle, L) >= edge",
+        "_bound_at(coded, start, middle, L) >= edge - STEP",
+        "tests/ops/test_triton_plan.py",
+    ),
+    Mutation(
+        "triton plan: a run goes on into the next segment",
+        "ops/triton/intervals.py",
+        "same = same & (tl.load(segments_b + token) == segment)",
+        "same = same & (tl.load(segments_b + token) <= segment)",
+        "tests/ops/test_triton_plan.py",
+    ),
+    Mutation(
+        "triton plan: a window of one place less",
+        "ops/triton/intervals.py",
+        "low = tl.maximum(low, place - window)",
+        "low = tl.maximum(low, place - window + 1)",
+        "tests/ops/test_triton_plan.py",
+    ),
+    Mutation(
+        "seeds: the sign of a seed's upper half is lost",
+        "ops/counter_rng.py",
+        "(seed >> 32) % _WORD)",
+        "abs(seed >> 32) % _WORD)",
+        "tests/ops/test_counter_rng.py",
     ),
     Mutation(
         # Its twin for dk has no effect, as in the eager one.

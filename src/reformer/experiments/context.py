@@ -20,7 +20,7 @@ from reformer.experiments.training_case import training_case
 from reformer.models import ReformerLM
 from reformer.training.tasks import Task, TextTask
 
-_LENGTHS = {"smoke": (64, 256), "laptop": (512, 2048, 8192), "gpu": (512, 4096, 65_536), "paper": (512, 4096, 65_536)}
+_LENGTHS = {"smoke": (64, 256), "laptop": (512, 2048, 8192), "gpu": (2048, 16_384), "paper": (512, 4096, 65_536)}
 _KINDS = {"lsh + local": "lsh", "local only": "local", "full + local": "full"}
 
 

@@ -29,7 +29,7 @@ _FILLERS = {"noise": "synthetic", "text": "enwik8"}
 _SHAPES: dict[str, dict[str, Any]] = {
     "smoke": {"seq_len": 128, "batch_size": 2, "steps": 3},
     "laptop": {"seq_len": 2048, "batch_size": 4, "steps": 400},
-    "gpu": {"seq_len": 16_384, "batch_size": 4, "steps": 4000, "autocast": "bfloat16"},
+    "gpu": {"seq_len": 16_384, "batch_size": 4, "steps": 1000, "autocast": "bfloat16"},
 }
 _SEQUENCES = {"smoke": 4, "laptop": 64, "gpu": 64}
 _EDGES = {"smoke": (64, 128), "laptop": (128, 512, 2048), "gpu": (128, 1024, 4096, 16_384)}
@@ -101,7 +101,7 @@ EXPERIMENT = Experiment(
     notes={
         "smoke": "128 tokens, 3 steps: shows that everything runs, nothing else",
         "laptop": "2,048 tokens with 64 facts, two layers of d_model 128, 400 steps of 4 (and more, shorter ones until half-time)",
-        "gpu": "16,384 tokens with 64 facts, two layers of d_model 128, 4,000 steps of 4",
+        "gpu": "16,384 tokens with 64 facts, two layers of d_model 128, 1,000 steps of 4",
     },
     curve=("step", "validation bits per value"),
     finding=finding,

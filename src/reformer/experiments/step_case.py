@@ -1,12 +1,19 @@
-"""Cases that measure training steps, each model in a process of its own: seconds and activation memory."""
+"""Cases that measure training steps: seconds and activation memory.
+
+On a CPU each model has a process of its own, whose memory is measured; on a GPU torch counts the bytes of the tensors.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
+from typing import Any
 
 import torch
 
+from reformer.bench.training_step import TrainingStep
 from reformer.bench.worker import Worker
 from reformer.models import ReformerConfig
 from reformer.training.environment import chosen_device
@@ -26,13 +33,12 @@ class StepCost:
 def measure_step(
     config: ReformerConfig, *, seq_len: int, batch: int = 1, optimizer: str = "adam", repeats: int = _REPEATS
 ) -> StepCost:
-    """One model on random tokens in a fresh process; ``repeats`` 0: the first step is the one timed.
+    """One model on random tokens; ``repeats`` 0: the first step is the one timed.
 
-    Raises ``bench.timing.NotRun`` if the process fails or is killed for its memory.
+    Raises ``bench.timing.NotRun`` if a process fails or is killed for its memory.
     """
     device = chosen_device("auto").type
-    with Worker(
-        "reformer.bench.training_step:TrainingStep",
+    with _step(
         contender="reformer",
         config=dataclasses.asdict(config),
         batch=batch,
@@ -41,8 +47,21 @@ def measure_step(
         optimizer=optimizer,
         device=device,
         threads=torch.get_num_threads(),
-    ) as worker:
-        first = worker.call("time")
-        seconds = median([worker.call("time") for _ in range(repeats)]) if repeats else first
-        report = worker.call("report")
+    ) as call:
+        first = call("time")
+        seconds = median([call("time") for _ in range(repeats)]) if repeats else first
+        report = call("report")
     return StepCost(seconds, report["activation_bytes"], report["peak_bytes"])
+
+
+@contextmanager
+def _step(device: str, **arguments: Any) -> Iterator[Callable[[str], Any]]:
+    """Calls of a ``TrainingStep``'s methods by name."""
+    if device == "cuda":
+        subject = TrainingStep(device=device, **arguments)
+        yield lambda method: getattr(subject, method)()
+        del subject
+        torch.cuda.empty_cache()
+        return
+    with Worker("reformer.bench.training_step:TrainingStep", device=device, **arguments) as worker:
+        yield worker.call

@@ -89,7 +89,13 @@ def _attention(
     def tables(part: slice) -> Tables:
         if pattern == "trax":
             return wrap_tables(
-                flat_order[part].long(), segment_ids, part, H, chunk=chunk_len, before=n_chunks_before, after=n_chunks_after
+                flat_order[part].long(),
+                segment_ids,
+                part,
+                H,
+                chunk=chunk_len,
+                before=n_chunks_before,
+                after=n_chunks_after,
             )
         return interval_tables(
             flat_order[part],

@@ -84,6 +84,32 @@ class Worker:
         return reply["result"]
 
 
+class InThisProcess:
+    """The calls of a ``Worker`` without a process of its own: on a GPU torch counts the bytes of the tensors."""
+
+    def __init__(self, factory: str, **arguments: Any) -> None:
+        self._subject = _made(factory, arguments)
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        """What the method returns."""
+        return getattr(self._subject, method)(**arguments)
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        self._subject = None
+        torch.cuda.empty_cache()
+
+
+def subject_on(device: str, factory: str, **arguments: Any) -> Worker | InThisProcess:
+    """A subject whose memory can be measured on ``device``, which its factory is told of."""
+    kind = InThisProcess if device == "cuda" else Worker
+    return kind(factory, device=device, **arguments)
+
+
 def is_out_of_memory(reason: str) -> bool:
     """Whether a NotRun's reason is a lack of memory: trying again would not help."""
     return reason.startswith(_OUT_OF_MEMORY)
@@ -118,14 +144,18 @@ def serve() -> None:
         message = json.loads(line)
         try:
             if "factory" in message:
-                module, _, name = message["factory"].partition(":")
-                subject, result = getattr(importlib.import_module(module), name)(**message["arguments"]), None
+                subject, result = _made(message["factory"], message["arguments"]), None
             else:
                 result = getattr(subject, message["method"])(**message["arguments"])
             reply = {"result": result}
         except Exception as error:
             reply = {"not_run": _reason(error)}
         replies.write(json.dumps(reply) + "\n")
+
+
+def _made(factory: str, arguments: dict[str, Any]) -> Any:
+    module, _, name = factory.partition(":")
+    return getattr(importlib.import_module(module), name)(**arguments)
 
 
 def _yield_to_parent() -> None:

@@ -19,7 +19,7 @@ import torch
 
 from reformer.bench.case import Case as Shape
 from reformer.bench.subject import BOTH
-from reformer.bench.worker import Worker
+from reformer.bench.worker import subject_on
 from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Case, Experiment, Place, Result
 from reformer.training.environment import chosen_device
@@ -60,21 +60,21 @@ def _shapes(scale: str, rounds: int | None) -> dict[str, Shape]:
 
 
 def cases(scale: str, seed: int) -> list[Case]:
-    """One case a kind of attention, in a process of its own."""
+    """One case a kind of attention."""
 
     def case(row: str, rounds: int | None) -> Case:
         shapes = {column: asdict(shape) for column, shape in _shapes(scale, rounds).items()}
 
         def run(place: Place) -> Result:
             began = perf_counter()
-            with Worker(
+            with subject_on(
+                chosen_device("auto").type,
                 "reformer.bench.subject:AttentionSubject",
                 contender="sdpa" if rounds is None else "reformer",
-                device=chosen_device("auto").type,
                 threads=torch.get_num_threads(),
-            ) as worker:
+            ) as subject:
                 columns = {
-                    column: median([worker.call("time", case=shape, direction=BOTH) for _ in range(1 + _REPEATS)][1:])
+                    column: median([subject.call("time", case=shape, direction=BOTH) for _ in range(1 + _REPEATS)][1:])
                     for column, shape in shapes.items()
                 }
             return Result(

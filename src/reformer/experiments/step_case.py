@@ -6,15 +6,11 @@ On a CPU each model has a process of its own, whose memory is measured; on a GPU
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from statistics import median
-from typing import Any
 
 import torch
 
-from reformer.bench.training_step import TrainingStep
-from reformer.bench.worker import Worker
+from reformer.bench.worker import subject_on
 from reformer.models import ReformerConfig
 from reformer.training.environment import chosen_device
 
@@ -38,30 +34,18 @@ def measure_step(
     Raises ``bench.timing.NotRun`` if a process fails or is killed for its memory.
     """
     device = chosen_device("auto").type
-    with _step(
+    with subject_on(
+        device,
+        "reformer.bench.training_step:TrainingStep",
         contender="reformer",
         config=dataclasses.asdict(config),
         batch=batch,
         seq_len=seq_len,
         dtype="bfloat16" if device == "cuda" else "float32",
         optimizer=optimizer,
-        device=device,
         threads=torch.get_num_threads(),
-    ) as call:
-        first = call("time")
-        seconds = median([call("time") for _ in range(repeats)]) if repeats else first
-        report = call("report")
+    ) as subject:
+        first = subject.call("time")
+        seconds = median([subject.call("time") for _ in range(repeats)]) if repeats else first
+        report = subject.call("report")
     return StepCost(seconds, report["activation_bytes"], report["peak_bytes"])
-
-
-@contextmanager
-def _step(device: str, **arguments: Any) -> Iterator[Callable[[str], Any]]:
-    """Calls of a ``TrainingStep``'s methods by name."""
-    if device == "cuda":
-        subject = TrainingStep(device=device, **arguments)
-        yield lambda method: getattr(subject, method)()
-        del subject
-        torch.cuda.empty_cache()
-        return
-    with Worker("reformer.bench.training_step:TrainingStep", device=device, **arguments) as worker:
-        yield worker.call

@@ -212,11 +212,14 @@ def _options(
 ) -> tuple[Blocks, dict[str, Any]]:
     D, E = q.shape[-1], v.shape[-1]
     blocks = blocks_for(kernel, max(D, E), q.dtype, tables.wrap)
+    # One width for both: where they differ, the assembler of CUDA 12.8 (Triton 3.6) mixes up the descriptors of the operands
+    # in shared memory, and the kernel reads far beyond it (docs/log.md).
+    width = padded_width(max(D, E))
     return blocks, {
         "D": D,
         "E": E,
-        "BLOCK_D": padded_width(D),
-        "BLOCK_E": padded_width(E),
+        "BLOCK_D": width,
+        "BLOCK_E": width,
         "BLOCK_M": blocks.m,
         "BLOCK_N": blocks.n,
         "SHARED": shared,

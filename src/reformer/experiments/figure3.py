@@ -33,7 +33,7 @@ _TEXT, _IMAGES = "enwik8, bits per byte", "images, bits per dim"
 _N_LAYERS = 3
 _SHAPES: dict[str, dict[str, Any]] = {
     "laptop": {"seq_len": 1024, "batch_size": 8, "steps": 160, "eval_every": 20},
-    "gpu": {"seq_len": 4096, "batch_size": 16, "steps": 480, "eval_every": 60},
+    "gpu": {"seq_len": 4096, "batch_size": 16, "steps": 480, "eval_every": 120, "eval_bytes": 131_072},
 }
 
 

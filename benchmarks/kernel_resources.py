@@ -3,8 +3,9 @@
     python benchmarks/kernel_resources.py                    everything (about half an hour); writes docs/kernels.md
     python benchmarks/kernel_resources.py --quick 90         each kernel, head size and type once, for compute capability 9.0
 
-A kernel is wrong to ship if it spills, wants more shared memory than the GPU has, or computes an offset into memory in 32
-bits. Exit status 1 if there is one. Triton's interpreter must be off.
+A kernel is wrong to ship if it spills, wants more shared memory than the GPU has, computes an offset into memory in 32 bits,
+or hands a tensor core a descriptor that was made from a parameter (a bug of CUDA 12.8's assembler, seen on an H200). Exit
+status 1 if there is one. Triton's interpreter must be off.
 """
 
 import argparse
@@ -82,6 +83,7 @@ class Resources(NamedTuple):
     spilled: int
     shared: int
     narrow_offsets: list[str]
+    stray_descriptors: list[str]
 
 
 def cases(capabilities: list[int], quick: bool) -> Iterator[Case]:
@@ -139,10 +141,17 @@ def measure(case: Case) -> Resources:
         report = subprocess.run(
             [CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
+        sass = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", report)
     assert found is not None, f"cuobjdump says no resources: {report}"
     registers, stack, local = (int(number) for number in found.groups())
-    return Resources(registers, stack + local, compiled.metadata.shared, narrow_offsets(compiled.asm["ttir"]))
+    return Resources(
+        registers,
+        stack + local,
+        compiled.metadata.shared,
+        narrow_offsets(compiled.asm["ttir"]),
+        stray_descriptors(sass),
+    )
 
 
 def _type(name: str, dtype: torch.dtype) -> str:
@@ -188,6 +197,38 @@ def _has_product(name: str, made: dict[str, tuple[str, list[str]]]) -> bool:
     return operation in _PASSES_ON and any(_has_product(operand, made) for operand in operands)
 
 
+_INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([\w.]+)\s+(.*?);")
+
+
+def stray_descriptors(sass: str) -> list[str]:
+    """The Hopper matrix instructions whose operand in shared memory is described by a parameter of the kernel, or by nothing.
+
+    A descriptor is made from an address in shared memory; CUDA 12.8's assembler took a pointer's register for it where
+    operands were swizzled differently. Read in the order of the listing: each uniform register is what was put there last.
+    """
+    made: dict[int, str] = {}
+    stray = []
+    for operation, operands in _INSTRUCTION.findall(sass):
+        registers = [int(number) for number in re.findall(r"UR(\d+)", operands)]
+        if operation.startswith("HGMMA"):
+            # Four registers from the named one: the first operand's descriptor, unless it lies in registers, then the second's.
+            first = registers[0]
+            low_words = [first + 2] if re.match(r"R\d+, R\d+", operands) else [first, first + 2]
+            stray += [
+                f"{operation} {operands}" for word in low_words if made.get(word, "nothing") in ("parameter", "nothing")
+            ]
+        elif registers and operation.startswith(("U", "R2UR", "S2UR")):
+            if operation.startswith("ULDC"):
+                origin = "parameter"
+            elif operation.startswith(("UMOV", "UIADD3")):
+                origin = made.get(registers[1], "nothing") if registers[1:] else "number"
+            else:
+                origin = "computed"
+            for word in range(2 if ".64" in operation else 1):
+                made[registers[0] + word] = origin
+    return stray
+
+
 def main() -> int:
     """Compile, print, and write the table unless --quick; the number of kernels that are not fit to ship."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -198,7 +239,9 @@ def main() -> int:
     unfit, rows = 0, []
     for case in cases(arguments.capabilities, arguments.quick):
         resources = measure(case)
-        is_fit = not resources.spilled and resources.shared <= SHARED[case.capability] and not resources.narrow_offsets
+        is_fit = resources.shared <= SHARED[case.capability] and not (
+            resources.spilled or resources.narrow_offsets or resources.stray_descriptors
+        )
         unfit += not is_fit
         rows.append((case, resources))
         print(

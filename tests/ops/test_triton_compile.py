@@ -75,6 +75,35 @@ def test_the_check_of_offsets_can_fail(offset: str, found: int, tmp_path: Path):
     assert done.stdout.strip() == str(found), done.stdout + done.stderr[-2000:]
 
 
+_STRAY = """
+import sys
+sys.path.insert(0, "benchmarks")
+from kernel_resources import stray_descriptors
+print(len(stray_descriptors(sys.argv[1])))
+"""
+# What the assembler of CUDA 12.8 wrote, and what it should have: a descriptor from an address in shared memory.
+_LISTING = """
+        /*00a0*/                   ULDC.64 UR12, c[0x0][0x278] ;
+        /*05c0*/                   IADD3 R2, P1, R8.reuse, UR12, RZ ;
+        {made}
+        /*1660*/                   UIADD3 UR12, UP0, UR12, 0x20, URZ ;
+        /*18a0*/                   UMOV UR26, UR12 ;
+        /*5270*/              @!P3 HGMMA.64x16x16.F32.BF16 R56, R28, gdesc[UR24].tnspB, R56 ;
+"""
+
+
+@pytest.mark.parametrize(("made", "found"), [("", 1), ("/*1500*/   USGXT.U32 UR12, UR5, 0xe ;", 0)])
+def test_the_check_of_descriptors_can_fail(made: str, found: int):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _STRAY, _LISTING.format(made=made)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
+    )
+    assert done.stdout.strip() == str(found), done.stdout + done.stderr[-2000:]
+
+
 _WITHOUT = """
 import sys
 sys.modules["triton"] = None  # as if it were not installed

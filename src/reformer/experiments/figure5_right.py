@@ -117,7 +117,7 @@ EXPERIMENT = Experiment(
         "laptop": "float32, one attention of 8 heads of 64; the paper does not state its model or hardware here",
         "gpu": "bfloat16, one attention of 8 heads of 64",
     },
-    digits=3,
+    digits=4,
     curve=("length", "seconds"),
     log_axes="xy",
     finding=finding,

@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reformer.experiments.cells import Cell
+from reformer.experiments.experiment import short_id
 from reformer.experiments.registry import NAMES, experiment
 from reformer.experiments.report import write_report
 from reformer.experiments.report.aggregate import lines
@@ -16,7 +18,13 @@ from reformer.experiments.report.markdown import findings, section
 ROOT = Path(__file__).parents[2]
 
 
-def row(line, seed, config_id="a", scale="laptop", name="table2", **columns):
+@functools.cache
+def current_ids(name, scale):
+    return {case.row: short_id(case.config) for case in experiment(name).cases(scale, 0)}
+
+
+def row(line, seed, config_id=None, scale="laptop", name="table2", **columns):
+    config_id = config_id or current_ids(name, scale)[line]
     return {
         "experiment": name, "scale": scale, "row": line, "seed": seed, "config_id": config_id, "columns": columns,
         "cost": {"seconds": 60.0 + seed, "steps": 10, "peak_memory_bytes": 2**30}, "curve": [[1, 2.0 + seed], [2, 1.5]],
@@ -31,16 +39,17 @@ def test_cells_are_the_mean_and_the_sample_deviation():
     assert Cell((99.25,)).text(1) == "99.2"
 
 
-def test_only_the_newest_config_counts_and_the_newest_row_of_each_seed():
+def test_only_the_experiments_own_config_counts_and_the_newest_row_of_each_seed():
     table2 = experiment("table2")
     rows = [
-        row("lsh-4", 0, "old", full=1.0),
-        row("lsh-4", 1, "old", full=2.0),
-        row("lsh-4", 0, "new", full=3.0),
-        row("lsh-4", 0, "new", full=4.0),
+        row("lsh-4", 0, full=3.0),
+        row("lsh-4", 0, full=4.0),
+        row("lsh-4", 0, "of another config", full=1.0),
+        row("lsh-4", 1, "of another config", full=2.0),
         row("full", 0, full=5.0),
         row("full", 1, scale="smoke", full=6.0),
-        row("full", 1, name="scale", full=7.0),
+        row("full", 1, "a", name="scale", full=7.0),
+        row("a line that is no more", 0, "a", full=8.0),
     ]
     found = lines(table2, rows, "laptop")
     assert [line.name for line in found] == ["full", "lsh-4"]

@@ -1,4 +1,4 @@
-"""From rows to lines: the newest config of each, with all its seeds."""
+"""From rows to lines: those of the experiment's own configs, with all their seeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reformer.experiments.cells import Line
-from reformer.experiments.experiment import Experiment
+from reformer.experiments.experiment import Experiment, short_id
 from reformer.training.rows import Row, read_rows
 
 _EVERY = ("scale", "row", "config_id", "date", "code", "hardware")
@@ -33,14 +33,13 @@ def read_results(folder: Path) -> list[Row]:
 def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> list[Line]:
     """The lines of ``experiment`` that were run at ``scale``, in the experiment's order.
 
-    Of each line only rows of its newest config count, and of each seed only the newest.
+    Rows of a config that the experiment no longer has do not count: beside its notes they would say what is not so. Of each
+    seed the newest row counts.
     """
-    found: dict[str, dict[str, dict[int, Row]]] = {}
-    newest: dict[str, str] = {}
+    current = {case.row: short_id(case.config) for case in experiment.cases(scale, 0)}
+    found: dict[str, dict[int, Row]] = {name: {} for name in current}
     for row in rows:
-        if row.get("experiment") == experiment.name and row["scale"] == scale:
-            found.setdefault(row["row"], {}).setdefault(row["config_id"], {})[row["seed"]] = row
-            newest[row["row"]] = row["config_id"]
-    order = [case.row for case in experiment.cases(scale, 0)]
-    names = sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
-    return [Line(name, scale, tuple(row for _, row in sorted(found[name][newest[name]].items()))) for name in names]
+        is_ours = row.get("experiment") == experiment.name and row["scale"] == scale
+        if is_ours and current.get(row["row"]) == row["config_id"]:
+            found[row["row"]][row["seed"]] = row
+    return [Line(name, scale, tuple(row for _, row in sorted(seeds.items()))) for name, seeds in found.items() if seeds]

@@ -44,8 +44,6 @@ def _caption(experiment: Experiment) -> str:
 def _grid(experiment: Experiment, scale: str, found: Sequence[Line]) -> str:
     by_name = {line.name: line for line in found}
     filled = {case.row: experiment.filled(case) for case in experiment.cases(scale, 0)}
-    # A line that the experiment no longer has may have filled any column.
-    filled |= {line.name: experiment.columns for line in found if line.name not in filled}
     columns = [name for name in experiment.columns if any(name in each for each in filled.values())]
     table = [["", *columns]]
     for name, its in filled.items():

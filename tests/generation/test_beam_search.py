@@ -101,6 +101,14 @@ def test_numbers_that_make_no_sense_are_refused():
         beam_search(model, b"", 1, num_beams=1, alpha=-1.0)
 
 
+def test_a_model_that_has_diverged_is_named():
+    model = byte_model()
+    with torch.no_grad():
+        model.head.bias.fill_(math.nan)
+    with pytest.raises(ValueError, match="logits are not numbers"):
+        beam_search(model, b"a", 3, num_beams=2)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 3.0])
 @pytest.mark.parametrize("seed", range(6))
 def test_one_beam_is_greedy_search(seed, alpha):

@@ -246,6 +246,11 @@ def test_errors():
         model(SOURCE, TARGET[:2, :4])
     with refuses(ValueError, "exactly one of source and source_embeds"):
         model.encode()
+    source, target, ids = SOURCE[:, :5], TARGET[:, :5], torch.zeros(SOURCE.shape[0], 6).long()
+    with refuses(ValueError, "source_segment_ids must be [batch, length], as the source", ", 5]", ", 6]"):
+        model(source, target, source_segment_ids=ids)
+    with refuses(ValueError, "segment_ids must be [batch, length], as the target", ", 5]", ", 6]"):
+        model(source, target, segment_ids=ids)
     config = model.config
     for changes, fact in [
         ({"causal": False}, "must be causal"),

@@ -269,6 +269,10 @@ def test_logits_of_the_loss_are_never_whole():
             lambda m: m(some_tokens(), segment_ids=torch.zeros(2, 19).long(), position_ids=torch.zeros(2, 20).long()),
             ("segment_ids must be", "[2, 20]"),
         ),
+        (
+            lambda m: m(some_tokens(), segment_ids=torch.zeros(2, 19).long()),
+            ("segment_ids must be", "[2, 20]", "[2, 19]"),
+        ),
     ],
 )
 def test_errors(call, facts):

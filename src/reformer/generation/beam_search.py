@@ -64,7 +64,7 @@ def search_beams_in_batch(
     """``search_beams`` of each of the prompts ``tokens`` [B, T], of ``n_tokens[b]`` tokens at most, decoded together.
 
     ``segment_ids`` [B, T]: negative is padding, which stands on the left. The beams of all prompts are rows of one batch,
-    which shrinks as prompts come to their end.
+    which shrinks as prompts come to their end. Raises ValueError for options that do not fit and for logits that are NaN.
     """
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
@@ -76,6 +76,8 @@ def search_beams_in_batch(
         with torch.no_grad():
             logits = decoder.decode(tokens, state, segment_ids, last_only=True)[:, -1]
         segment_ids = None
+        if logits.isnan().any():
+            raise ValueError("the model's logits are not numbers (NaN): it has diverged; take an earlier checkpoint")
         # In double, and on the CPU: so that sums over a text round alike wherever it is decoded.
         log_p = torch.log_softmax(logits.double(), dim=-1).cpu()
         rows: list[int] = []

@@ -204,6 +204,9 @@ class ReformerEncoderDecoder(nn.Module):
         if x.dim() != 3 or x.shape[1] < 1 or x.shape[2] != config.d_model:
             raise ValueError(f"the {side} must be tokens [batch, length >= 1], got embeddings of shape {list(x.shape)}")
         config.require_length(x.shape[1])
+        if segment_ids is not None:
+            name = "source_segment_ids" if is_source else "segment_ids"
+            require_shape(name, segment_ids, tuple(x.shape[:2]), f"[batch, length], as the {side},")
         learned = self.source_positions if is_source else self.positions
         x = with_positions(config, learned, x, _places(segment_ids))
         return dropout(x, config.dropout if self.training else 0.0, seed)

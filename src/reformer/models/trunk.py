@@ -24,6 +24,7 @@ from reformer.layers.attention import resolve_seed
 from reformer.models.config import ReformerConfig
 from reformer.models.decoding import STACK_SEED, DecodingState, decode_hidden
 from reformer.ops import derive_seed, dropout, places_in_segments
+from reformer.ops.checks import require_shape
 
 _EMBEDDING_DROPOUT = 1
 
@@ -67,8 +68,9 @@ class ReformerTrunk(nn.Module):
                 f"got embeddings of shape {list(x.shape)}"
             )
         self.config.require_length(x.shape[1])
-        if position_ids is None and segment_ids is not None:
-            position_ids = places_in_segments(segment_ids)
+        if segment_ids is not None:
+            require_shape("segment_ids", segment_ids, tuple(x.shape[:2]), "[batch, length], as the input,")
+            position_ids = places_in_segments(segment_ids) if position_ids is None else position_ids
         x = self.add_positions(x, position_ids)
         if self.training and self.config.dropout > 0.0:
             x = dropout(x, self.config.dropout, derive_seed(seed, _EMBEDDING_DROPOUT))

@@ -197,6 +197,7 @@ def _has_product(name: str, made: dict[str, tuple[str, list[str]]]) -> bool:
     return operation in _PASSES_ON and any(_has_product(operand, made) for operand in operands)
 
 
+_PASSES_ON_UNIFORM = ("UMOV", "UIADD3", "ULOP3", "ULEA")
 _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([\w.]+)\s+(.*?);")
 
 
@@ -217,11 +218,13 @@ def stray_descriptors(sass: str) -> list[str]:
             stray += [
                 f"{operation} {operands}" for word in low_words if made.get(word, "nothing") in ("parameter", "nothing")
             ]
-        elif registers and operation.startswith(("U", "R2UR", "S2UR")):
+        elif re.match(r"UR\d", operands):
+            # It writes what it names first; what is computed from parameters alone is one.
+            origins = {made.get(register, "nothing") for register in registers[1:]}
             if operation.startswith("ULDC"):
                 origin = "parameter"
-            elif operation.startswith(("UMOV", "UIADD3")):
-                origin = made.get(registers[1], "nothing") if registers[1:] else "number"
+            elif operation.startswith(_PASSES_ON_UNIFORM) and origins:
+                origin = "parameter" if origins <= {"parameter", "nothing"} else "computed"
             else:
                 origin = "computed"
             for word in range(2 if ".64" in operation else 1):

@@ -78,8 +78,8 @@ MUTATIONS = (
     Mutation(
         "muon: step of the shorter side",
         "training/muon.py",
-        "math.sqrt(max(shape))",
-        "math.sqrt(min(shape))",
+        "math.sqrt(max(updates.shape[1:]))",
+        "math.sqrt(min(updates.shape[1:]))",
         "tests/training/test_muon.py",
     ),
     Mutation(

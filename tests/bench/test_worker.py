@@ -3,7 +3,7 @@
 import pytest
 
 from reformer.bench.timing import NotRun
-from reformer.bench.worker import Worker, is_out_of_memory
+from reformer.bench.worker import InThisProcess, Worker, is_out_of_memory, subject_on
 
 SUBJECT = "tests.bench.helpers:Subject"
 
@@ -25,6 +25,18 @@ def test_failures_are_one_line_and_the_object_lives_on():
             worker.call("exhaust")
         assert is_out_of_memory(str(caught.value))
         assert worker.call("add", number=1) == 1
+
+
+def test_in_this_process_calls_and_failures_are_those_of_a_worker():
+    with InThisProcess(SUBJECT, start=2) as here:
+        assert here.call("add", number=3) == 5
+        with pytest.raises(NotRun, match=r"^not today$"):
+            here.call("refuse")
+        with pytest.raises(NotRun) as caught:
+            here.call("exhaust")
+        assert is_out_of_memory(str(caught.value))
+        assert here.call("add", number=4) == 9
+    assert isinstance(subject_on("cpu", SUBJECT), Worker)
 
 
 def test_a_killed_process_counts_as_out_of_memory_and_is_replaced():

@@ -11,7 +11,7 @@ from reformer.experiments.cells import Cell
 from reformer.experiments.experiment import short_id
 from reformer.experiments.registry import NAMES, experiment
 from reformer.experiments.report import write_report
-from reformer.experiments.report.aggregate import lines
+from reformer.experiments.report.aggregate import lines, read_results
 from reformer.experiments.report.figures import draw_curves
 from reformer.experiments.report.markdown import findings, section
 
@@ -254,6 +254,13 @@ def test_the_page_holds_its_pictures_and_fetches_nothing(tmp_path):
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="not in a checkout")
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_rows_are_those_of_the_experiments_configs(name):
+    # A new field of a config makes every row another config's, unless it is added to experiment._ADDED.
+    rows = read_results(ROOT / "results")
+    assert lines(experiment(name), rows, "laptop")
+
+
 def test_regenerating_the_report_changes_no_byte(tmp_path):
     out = tmp_path / "docs/results.md"
     shutil.copytree(ROOT / "results", tmp_path / "results")

@@ -89,6 +89,14 @@ def test_a_traced_seed_derives_the_same(seed: int):
         assert int(plain) == int(traced)
 
 
+def test_seeds_in_a_batch_and_on_another_default_device_derive_the_same():
+    seeds = torch.tensor([3, -5, 2**40])
+    alone = torch.stack([derive_seed(seed, 7) for seed in seeds])
+    assert torch.equal(torch.vmap(lambda seed: derive_seed(seed, 7))(seeds), alone)
+    with torch.device("meta"):
+        assert derive_seed(seeds[0], 7).device.type == "cpu"
+
+
 @pytest.mark.parametrize("dropout_p", [0.05, 0.1, 0.5, 0.9])
 def test_keep_has_the_right_rate(dropout_p: float):
     n = 1000

@@ -85,6 +85,7 @@ print(len(stray_descriptors(sys.argv[1])))
 _LISTING = """
         /*00a0*/                   ULDC.64 UR12, c[0x0][0x278] ;
         /*05c0*/                   IADD3 R2, P1, R8.reuse, UR12, RZ ;
+        /*0600*/                   UISETP.NE.AND UP0, UPT, UR12, URZ, UPT ;
         {made}
         /*1660*/                   UIADD3 UR12, UP0, UR12, 0x20, URZ ;
         /*18a0*/                   UMOV UR26, UR12 ;

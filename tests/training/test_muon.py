@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from reformer.training import muon
 from reformer.training.muon import Muon, orthogonal
 
 SHAPES = [(24, 24), (40, 16), (16, 40), (1, 7), (7, 1)]
@@ -38,7 +39,9 @@ def test_directions_stay_and_singular_values_become_about_one(shape: tuple[int, 
     assert ((diagonal.diagonal() > 0.5) & (diagonal.diagonal() < 1.3)).all()
 
 
-def test_each_of_several_matrices_moves_as_it_would_alone():
+@pytest.mark.parametrize("elements", [1, 120, 2**23])
+def test_each_of_several_matrices_moves_as_it_would_alone(elements: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(muon, "_STACK_ELEMENTS", elements)
     shapes = [(12, 5), (5, 12), (12, 5), (6, 6), (12, 5)]
     together, alone = ([torch.nn.Parameter(normal(*shape, seed=n)) for n, shape in enumerate(shapes)] for _ in range(2))
     one, many = Muon(together, 0.01, weight_decay=0.1), [Muon([p], 0.01, weight_decay=0.1) for p in alone]

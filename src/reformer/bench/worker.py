@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,17 @@ class Worker:
 
 
 class InThisProcess:
-    """The calls of a ``Worker`` without a process of its own: on a GPU torch counts the bytes of the tensors."""
+    """The calls of a ``Worker`` without a process of its own: on a GPU torch counts the bytes of the tensors.
+
+    What the process held before counts in a subject's peak.
+    """
 
     def __init__(self, factory: str, **arguments: Any) -> None:
-        self._subject = _made(factory, arguments)
+        self._subject = self._tried(_made, factory, arguments)
 
     def call(self, method: str, **arguments: Any) -> Any:
-        """What the method returns."""
-        return getattr(self._subject, method)(**arguments)
+        """What the method returns. Raises NotRun if it fails or runs out of memory."""
+        return self._tried(getattr(self._subject, method), **arguments)
 
     def __enter__(self) -> InThisProcess:
         return self
@@ -102,6 +106,13 @@ class InThisProcess:
 
         self._subject = None
         torch.cuda.empty_cache()
+
+    @staticmethod
+    def _tried(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except Exception as error:
+            raise NotRun(_reason(error)) from error
 
 
 def subject_on(device: str, factory: str, **arguments: Any) -> Worker | InThisProcess:

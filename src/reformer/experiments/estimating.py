@@ -28,7 +28,7 @@ def estimate_experiment(
     rows: tuple[str, ...] = (),
     notice: Callable[[str], None] = print,
 ) -> list[Row]:
-    """One pass (forward, backward, update) of each line's training, on random tokens in a fresh process.
+    """One pass (forward, backward, update) of each line's training, on random tokens.
 
     Rows go to ``estimates.jsonl`` in ``results``. A pass that it holds, of this line or of another that takes the same
     one, on this machine at this commit, is not measured again. Raises ValueError if no line is a training.

@@ -29,11 +29,12 @@ class StepCost:
 def measure_step(
     config: ReformerConfig, *, seq_len: int, batch: int = 1, optimizer: str = "adam", repeats: int = _REPEATS
 ) -> StepCost:
-    """One model on random tokens; ``repeats`` 0: the first step is the one timed.
+    """One model on random tokens; ``repeats`` 0: on a CPU the first step is the one timed, elsewhere it compiles kernels.
 
-    Raises ``bench.timing.NotRun`` if a process fails or is killed for its memory.
+    Raises ``bench.timing.NotRun`` if the step fails or its memory does not suffice.
     """
     device = chosen_device("auto").type
+    repeats = max(repeats, int(device != "cpu"))
     with subject_on(
         device,
         "reformer.bench.training_step:TrainingStep",

@@ -30,15 +30,22 @@ def as_seed(seed: int | Tensor) -> Tensor:
 
 def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
     """A new 0-dim int64 seed for a sub-stream (a layer, a purpose): a pure function of the seed and the coordinates."""
-    if type(seed) is Tensor and seed.device.type == "cpu" and not torch.compiler.is_compiling():
+    if _is_known(seed):
         # A model derives dozens a step, and of a single number torch's operations cost a hundred times its arithmetic.
-        return torch.tensor(_derive_integer(int(seed), coordinates), dtype=torch.int64)
+        return torch.tensor(_derive_integer(int(seed), coordinates), dtype=torch.int64, device="cpu")
     low = high = fold(seed)
     for coordinate in coordinates:
         low = _combine(low, coordinate)
         high = _combine(high, coordinate ^ _COLUMN)
     # 63 bits: a negative seed would be refused by torch.Generator.
     return ((high.to(torch.int64) & 0x7FFFFFFF) << 32) | (low.to(torch.int64) & 0xFFFFFFFF)
+
+
+def _is_known(seed: Tensor) -> bool:
+    """Whether the number is there to be read: on the CPU, and neither traced nor one of a batch."""
+    is_plain = type(seed) is Tensor and seed.device.type == "cpu" and seed.dim() == 0
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return is_plain and not is_traced and not torch._C._functorch.is_functorch_wrapped_tensor(seed)
 
 
 def _derive_integer(seed: int, coordinates: tuple[int, ...]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 # Jordan et al.: the quintic with the steepest slope at 0; singular values end between about 0.7 and 1.2.
 _A, _B, _C, _STEPS = 3.4445, -4.775, 2.0315, 5
 _EPS = 1e-7
+# Of one stack; the steps hold about five times as many.
+_STACK_ELEMENTS = 2**23
 
 
 class Muon(torch.optim.Optimizer):
@@ -42,13 +44,15 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     alike.setdefault((p.shape, p.dtype, p.device), []).append(p)
-            for (shape, *_), matrices in alike.items():
+            for matrices in _pieces(alike.values()):
                 gradients = [p.grad for p in matrices if p.grad is not None]
                 buffers = [self._buffer(p) for p in matrices]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
                 updates = orthogonal(torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"])))
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, updates.unbind(), alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
+                torch._foreach_add_(
+                    matrices, updates.unbind(), alpha=-0.2 * math.sqrt(max(updates.shape[1:])) * group["lr"]
+                )
         return loss
 
     def _buffer(self, p: Tensor) -> Tensor:
@@ -56,6 +60,13 @@ class Muon(torch.optim.Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(p)
         return state["momentum_buffer"]
+
+
+def _pieces(groups: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
+    """The groups of matrices of one shape, cut where a stack would hold more than ``_STACK_ELEMENTS``."""
+    for group in groups:
+        size = max(1, _STACK_ELEMENTS // max(1, group[0].numel()))
+        yield from (group[first : first + size] for first in range(0, len(group), size))
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reformer.experiments.cells import Line
-from reformer.experiments.experiment import SCALES, Experiment
+from reformer.experiments.experiment import SCALES, Experiment, short_id
 from reformer.experiments.report.aggregate import lines
 from reformer.training.progress import format_bytes, format_duration
 from reformer.training.rows import Row
@@ -128,7 +128,14 @@ def _commit(row: Row) -> str:
 
 def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[str]:
     """What the lines of a scale that was not run would take, from one pass of each: the newest of every line."""
-    found = {row["row"]: row for row in rows if row.get("estimate") == experiment.name and row["scale"] == scale}
+    current = {case.row: short_id(case.config) for case in experiment.cases(scale, 0)}
+    found = {
+        row["row"]: row
+        for row in rows
+        if row.get("estimate") == experiment.name
+        and row["scale"] == scale
+        and current.get(row["row"]) == row["config_id"]
+    }
     if not found:
         return []
     head = ["what it would take", "passes", "a pass", "a seed", "peak memory", "hardware", "date", "commit", "command"]

@@ -23,7 +23,7 @@ def _is_of_run(
         token = tl.load(order_r + place).to(tl.int32)
     same = place >= 0
     if BUCKETS:
-        same = same & (tl.load(bucket_r + token).to(tl.int32) == bucket)
+        same = same & (tl.load(bucket_r + token) == bucket)
     if SEGMENTS:
         same = same & (tl.load(segments_b + token) == segment)
     return same
@@ -82,7 +82,7 @@ def interval_kernel(
         token = tl.load(order + place).to(tl.int32)
     my_bucket = token
     if BUCKETS:
-        my_bucket = tl.load(bucket + token).to(tl.int32)
+        my_bucket = tl.load(bucket + token)
     my_segment = token
     real = inside
     if SEGMENTS:

@@ -10,8 +10,9 @@ growing with the rounds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 
-from reformer.experiments.cells import Line, seeds_of
+from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.image_models import NOTES, image_case, image_config
 
@@ -38,16 +39,18 @@ def _name(rounds: int) -> str:
 
 
 def finding(lines: Mapping[str, Line]) -> list[str]:
-    """How many percent each number of rounds ends above full attention."""
-    cells = {name: line.cell(_COLUMN) for name, line in lines.items()}
-    full = cells.get(_FULL)
-    if full is None:
+    """How many percent each number of rounds ends above full attention, over the seeds that both have."""
+    if _FULL not in lines:
         return []
-    rounds = {name: cell for name in map(_name, _ROUNDS) if (cell := cells.get(name)) is not None}
-    shares = [f"{name} {100 * (cell.mean / full.mean - 1):+.2f}%" for name, cell in rounds.items()]
-    return (
-        [f"bits per dim beside full attention's ({seeds_of(lines.values())}): {', '.join(shares)}."] if shares else []
-    )
+    full = lines[_FULL].by_seed(_COLUMN)
+    shares = []
+    for name in (name for name in map(_name, _ROUNDS) if name in lines):
+        ours = lines[name].by_seed(_COLUMN)
+        above = [100 * (ours[seed] / full[seed] - 1) for seed in sorted(ours.keys() & full.keys())]
+        if above:
+            each = "seed by seed " + ", ".join(f"{value:+.2f}" for value in above) if len(above) > 1 else "one seed"
+            shares.append(f"{name} {fmean(above):+.2f}% ({each})")
+    return [f"bits per dim beside full attention's of the same seed: {', '.join(shares)}."] if shares else []
 
 
 EXPERIMENT = Experiment(

@@ -46,7 +46,7 @@ class ImageTask(LanguageModelTask):
         windows = ((picture.reshape(-1).astype(np.int64), picture.size) for picture in found)
         protocol = f"{self.describe(split, len(found))}, each byte scored once from those before it in its picture"
         return {
-            **bits_per_byte(model, windows),
+            **bits_per_byte(model, windows, batch_size=self.config.batch_size),
             "metric": _METRIC,
             "n_pictures": len(found),
             "protocol": protocol,

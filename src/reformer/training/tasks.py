@@ -105,7 +105,7 @@ class TextTask(LanguageModelTask):
             result = masked_bits_per_byte(model, self._masked(windows))
             how = "15% of the bytes hidden (fixed seed), scored where hidden"
         else:
-            result = bits_per_byte(model, windows)
+            result = bits_per_byte(model, windows, batch_size=self.config.batch_size)
             how = f"each byte scored once, {f'with {overlap} bytes of context' if overlap else 'no carried context'}"
         protocol = f"first {min(limit, len(data)):,} {split} bytes, windows of {length:,}, overlap {overlap:,}; {how}"
         return {**result, "protocol": protocol}

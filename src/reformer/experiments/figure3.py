@@ -5,7 +5,7 @@
 Three layers of full attention, as in the paper: the base shares queries and keys and is reversible. "separate QK" has keys
 of its own (a projection more a layer, logits over the root of the head size); "ordinary" is the Transformer of one stream,
 x + f(x), with as many parameters as the base. In the paper the curves of each pair lie on one another.
-Expected on two CPU cores, two lines at a time on one thread each: five to eight minutes a line and seed.
+Expected on two CPU cores, two lines at a time on one thread each: 10 to 25 minutes a line and seed.
 """
 
 from __future__ import annotations

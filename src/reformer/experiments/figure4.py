@@ -3,7 +3,7 @@
     reformer reproduce figure4 --scale laptop
 
 Three LSH layers and nothing else, at equal steps. In the paper eight rounds come close to full attention.
-Expected on two CPU cores, two lines at a time on one thread each: 5 to 12 minutes a line and seed,
+Expected on two CPU cores, two lines at a time on one thread each: 8 to 28 minutes a line and seed,
 growing with the rounds.
 """
 

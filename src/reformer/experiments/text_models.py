@@ -17,8 +17,7 @@ NOTES = {
     "smoke": "standard library, windows of 256 bytes, 3 steps: shows that everything runs, nothing else",
     "laptop": "enwik8, 4 layers of d_model 192 and windows of 8,192 bytes for 240 steps (2.0 MB), where the paper trains "
     "12 layers of d_model 1,024 with windows of 65,536 for 20,000 steps of 8",
-    "gpu": "enwik8, 6 layers of d_model 512, windows of 16,384 bytes, 350 steps of 4 (23 MB); several trainings shared the GPU, "
-    "so their times say little",
+    "gpu": "enwik8, 6 layers of d_model 512, windows of 16,384 bytes, 350 steps of 4 (23 MB)",
     "paper": "the paper's 12 layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8; two of three layers local, "
     "where the paper's are all LSH",
 }

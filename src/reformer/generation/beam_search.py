@@ -76,10 +76,10 @@ def search_beams_in_batch(
         with torch.no_grad():
             logits = decoder.decode(tokens, state, segment_ids, last_only=True)[:, -1]
         segment_ids = None
-        if logits.isnan().any():
-            raise ValueError("the model's logits are not numbers (NaN): it has diverged; take an earlier checkpoint")
         # In double, and on the CPU: so that sums over a text round alike wherever it is decoded.
         log_p = torch.log_softmax(logits.double(), dim=-1).cpu()
+        if log_p.isnan().any():
+            raise ValueError("the model's logits are not numbers (NaN): it has diverged; take an earlier checkpoint")
         rows: list[int] = []
         first = 0
         for search in going_on:

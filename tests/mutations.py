@@ -1484,8 +1484,15 @@ MUTATIONS = (
     Mutation(
         "encoder-decoder: source padding is seen",
         "layers/reversible.py",
-        "self._branch(layer.cross_attention, cross_seed, memory_segment_ids, None, True)",
-        "self._branch(layer.cross_attention, cross_seed, None, None, True)",
+        "self._branch(layer.cross_attention, cross_seed, segment_ids, None, memory_segment_ids, True)",
+        "self._branch(layer.cross_attention, cross_seed, segment_ids, None, None, True)",
+        ENCODER_DECODER,
+    ),
+    Mutation(
+        "encoder-decoder: packed pairs read one another's sources",
+        "layers/reversible.py",
+        "self._branch(layer.cross_attention, cross_seed, segment_ids, None, memory_segment_ids, True)",
+        "self._branch(layer.cross_attention, cross_seed, None, None, memory_segment_ids, True)",
         ENCODER_DECODER,
     ),
     Mutation(

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reformer.models import EncoderDecoderConfig, ReformerEncoderDecoder
@@ -96,6 +97,33 @@ def test_gradients_of_source_embeddings_reach_through_both_sides():
     assert_same(*results)
     assert results[0]["memory"][SOURCE_IDS < 0].eq(0).all()
     assert results[0]["features"][SOURCE_IDS >= 0].ne(0).any(-1).all()  # single features may be dropped
+
+
+@pytest.mark.parametrize("changes", [*KINDS[:2], {"streams": 1, "reversible": False}], ids=str)
+def test_packed_pairs_are_as_alone(changes: dict):
+    """Two pairs and padding in one row; logits and gradients are those of a batch of the two, padded differently."""
+    changes = {"attention": ("full", "local"), "encoder_attention": ("full", "local"), **changes}
+    source_lengths, target_lengths = [4, 5], [7, 3]
+    packed, batch = tiny(**changes), tiny(**changes)
+
+    def ids(lengths: list[int], width: int) -> Tensor:
+        each = torch.repeat_interleave(torch.tensor([3, 8]), torch.tensor(lengths))
+        return torch.cat([each, torch.full((width - sum(lengths),), -1)])[None]
+
+    source, target = some(V, 1, 11, seed=3), some(V, 1, 13, seed=4)
+    logits = packed(
+        source, target, source_segment_ids=ids(source_lengths, 11), segment_ids=ids(target_lengths, 13), seed=5
+    )
+    in_rows = []
+    for tokens, lengths, width in ((source, source_lengths, 6), (target, target_lengths, 9)):
+        rows = [F.pad(row, (0, width - len(row))) for row in tokens[0, : sum(lengths)].split(lengths)]
+        in_rows.append((torch.stack(rows), padded(lengths, width)))
+    (sources, source_ids), (targets, target_ids) = in_rows
+    expected = batch(sources, targets, source_segment_ids=source_ids, segment_ids=target_ids, seed=5)[target_ids >= 0]
+    assert_same({"logits": logits[0, : sum(target_lengths)]}, {"logits": expected})
+    (logits[0, : sum(target_lengths)] ** 2).sum().backward()
+    (expected**2).sum().backward()
+    assert_same(*({name: p.grad for name, p in model.named_parameters()} for model in (packed, batch)))
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,17 @@ def padding(kind: str, S: int) -> torch.Tensor | None:
     return torch.where((torch.arange(S) + torch.arange(2)[:, None]) % 3 == 2 % S, -7, 5)
 
 
-def by_loops(key_segment_ids=None, scale=None):
+def by_loops(key_segment_ids=None, scale=None, query_segment_ids=None):
+    def sees(b: int, i: int, j: int) -> bool:
+        key = 0 if key_segment_ids is None else key_segment_ids[b, j]
+        return key_segment_ids is None or bool(
+            key >= 0 and (query_segment_ids is None or query_segment_ids[b, i] == key)
+        )
+
     def function(q, k, v):
         out = q.new_zeros(*q.shape[:3], v.shape[-1])
         for b, h, i in itertools.product(*map(range, q.shape[:3])):
-            seen = [j for j in range(k.shape[2]) if key_segment_ids is None or key_segment_ids[b, j] >= 0]
+            seen = [j for j in range(k.shape[2]) if sees(b, i, j)]
             if seen:
                 logits = torch.stack([(q[b, h, i] * k[b, h, j]).sum() for j in seen])
                 weights = torch.softmax(logits * (q.shape[-1] ** -0.5 if scale is None else scale), 0)
@@ -51,6 +57,22 @@ def test_equals_the_formula(lengths: tuple[int, int], kind: str, impl: str):
             return cross_attention(q, k, v, key_segment_ids=ids, scale=scale, impl=impl)
 
         assert_close_to_float64(function, by_loops(ids, scale), tensors(*lengths), torch.float64)
+
+
+@pytest.mark.parametrize("impl", ["auto", "sdpa", "reference"])
+@pytest.mark.parametrize("lengths", [(1, 5), (7, 1), (12, 10), (17, 33)], ids=str)
+def test_packed_rows_read_their_own_segment(lengths: tuple[int, int], impl: str):
+    T, S = lengths
+    # Ids of one side that the other lacks, unequal lengths, padding on both sides, not in order.
+    queries = torch.stack([torch.arange(T) * 5 % 4 - 1, torch.arange(T) // 4])
+    keys = torch.stack([torch.arange(S) * 3 % 4 - 1, torch.arange(S) % 4])
+
+    def function(q, k, v):
+        return cross_attention(q, k, v, query_segment_ids=queries, key_segment_ids=keys, impl=impl)
+
+    assert_close_to_float64(function, by_loops(keys, query_segment_ids=queries), tensors(T, S), torch.float64)
+    alone = cross_attention(*tensors(T, S), query_segment_ids=queries, impl=impl)
+    torch.testing.assert_close(alone, cross_attention(*tensors(T, S), impl=impl))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -104,6 +126,8 @@ def test_errors():
         cross_attention(q, k[:, :, :0], v[:, :, :0])
     with refuses(ValueError, "key_segment_ids must be [batch, keys]", "[2, 6]"):
         cross_attention(q, k, v, key_segment_ids=torch.zeros(2, 5).long())
+    with refuses(ValueError, "query_segment_ids must be [batch, queries]", "[2, 5]"):
+        cross_attention(q, k, v, query_segment_ids=torch.zeros(2, 6).long())
     with refuses(TypeError, "key_segment_ids must hold integers"):
         cross_attention(q, k, v, key_segment_ids=torch.ones(2, 6).bool())
     with refuses(ValueError, "impl='sdpa'", "dropout"):

@@ -33,18 +33,34 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(width, d_model, bias=False)
 
     def forward(
-        self, x: Tensor, memory: Tensor, *, memory_segment_ids: Tensor | None = None, seed: int | Tensor | None = None
+        self,
+        x: Tensor,
+        memory: Tensor,
+        *,
+        segment_ids: Tensor | None = None,
+        memory_segment_ids: Tensor | None = None,
+        seed: int | Tensor | None = None,
     ) -> Tensor:
-        """``memory_segment_ids`` [B, S]: negative is padding. ``seed`` decides dropout, as in ``SelfAttention.forward``."""
+        """``segment_ids`` [B, T], ``memory_segment_ids`` [B, S]: a token reads the memory of its own id, as in the op.
+
+        ``seed`` decides dropout, as in ``SelfAttention.forward``.
+        """
         seed = resolve_seed(seed, self.training)
-        return self.attend(x, *self.read(memory), memory_segment_ids, seed, self.training)
+        return self.attend(x, *self.read(memory), segment_ids, memory_segment_ids, seed, self.training)
 
     def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, S, D] of the encoder's output, which in decoding are computed once."""
         return self._heads(self.to_k(memory)), self._heads(self.to_v(memory))
 
     def attend(
-        self, x: Tensor, keys: Tensor, values: Tensor, memory_segment_ids: Tensor | None, seed: Tensor, training: bool
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        segment_ids: Tensor | None,
+        memory_segment_ids: Tensor | None,
+        seed: Tensor,
+        training: bool,
     ) -> Tensor:
         """[B, T, d_model]: a pure function of its arguments."""
         dropout_p = self.dropout if training else 0.0
@@ -52,6 +68,7 @@ class CrossAttention(nn.Module):
             self._heads(self.to_q(x)),
             keys,
             values,
+            query_segment_ids=segment_ids,
             key_segment_ids=memory_segment_ids,
             dropout_p=dropout_p,
             dropout_seed=derive_seed(seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None,

@@ -81,7 +81,7 @@ def _empty_cache(
 class Memory:
     """What a decoder reads beside its own tokens: keys and values [B, H, S, D] of each layer, computed once.
 
-    ``segment_ids`` [B, S]: negative is padding; None: no padding.
+    ``segment_ids`` [B, S]: negative is padding; None: no padding. A row is one segment.
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -123,7 +123,7 @@ def decode_stack(
 def _read(branch: ResidualBranch, x: Tensor, keys: Tensor, values: Tensor, memory_segment_ids: Tensor | None) -> Tensor:
     # Without dropout nothing is drawn: any seed will do.
     seed = as_seed(0)
-    return _cross_attention(branch).attend(branch.norm(x), keys, values, memory_segment_ids, seed, False)
+    return _cross_attention(branch).attend(branch.norm(x), keys, values, None, memory_segment_ids, seed, False)
 
 
 def _cross_attention(branch: ResidualBranch | None) -> CrossAttention:

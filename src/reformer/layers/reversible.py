@@ -36,18 +36,20 @@ class ResidualBranch(nn.Module):
         position_ids: Tensor | None,
         saved: Saved | None,
         training: bool,
+        memory_segment_ids: Tensor | None = None,
         memory: Tensor | None = None,
     ) -> tuple[Tensor, Saved]:
         """(update [B, L, d_model], saved): a pure function of its arguments and the parameters.
 
-        Cross-attention reads ``memory`` [B, S, d_model], and ``segment_ids`` are then those of the memory.
+        Cross-attention reads ``memory`` [B, S, d_model] with ``memory_segment_ids`` [B, S].
         """
         normed, inner_seed = self.norm(x), self.inner_seed(seed)
         if isinstance(self.inner, SelfAttention):
             out, saved = self.inner.attend(normed, inner_seed, segment_ids, position_ids, saved, training)
         elif isinstance(self.inner, CrossAttention):
             assert memory is not None
-            out = self.inner.attend(normed, *self.inner.read(memory), segment_ids, inner_seed, training)
+            keys, values = self.inner.read(memory)
+            out = self.inner.attend(normed, keys, values, segment_ids, memory_segment_ids, inner_seed, training)
             saved = ()
         else:
             out, saved = self.inner(normed, seed=inner_seed, training=training), ()
@@ -122,14 +124,17 @@ class ReversibleStack(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(y1, y2), both [B, L, d_model]; ``seed`` as in ``SelfAttention.forward``. One stream begins as ``x2``.
 
-        A decoder reads ``memory`` [B, S, d_model]; a negative id in ``memory_segment_ids`` [B, S] is padding.
+        A decoder reads ``memory`` [B, S, d_model], each token that of its own id in ``memory_segment_ids`` [B, S]
+        (``reformer.ops.cross_attention``).
         """
         seed = resolve_seed(seed, self.training)
         layers = []
         for layer, (attention_seed, feed_forward_seed, cross_seed) in zip(self.layers, self.seeds(seed)):
             branches = [self._branch(layer.attention, attention_seed, segment_ids, position_ids)]
             if layer.cross_attention is not None:
-                branches.append(self._branch(layer.cross_attention, cross_seed, memory_segment_ids, None, True))
+                branches.append(
+                    self._branch(layer.cross_attention, cross_seed, segment_ids, None, memory_segment_ids, True)
+                )
             branches.append(self._branch(layer.feed_forward, feed_forward_seed, segment_ids, position_ids))
             layers.append(tuple(branches))
         shared = () if memory is None else (memory,)
@@ -157,6 +162,7 @@ class ReversibleStack(nn.Module):
         seed: Tensor,
         segment_ids: Tensor | None,
         position_ids: Tensor | None,
+        memory_segment_ids: Tensor | None = None,
         reads_memory: bool = False,
     ) -> Branch:
         # Taken now, because the mode may change between forward and backward.
@@ -165,7 +171,7 @@ class ReversibleStack(nn.Module):
 
         def function(x: Tensor, tensors: Sequence[Tensor], saved: Saved | None) -> tuple[Tensor, Saved]:
             memory = tensors[len(named) :]
-            arguments = (x, seed, segment_ids, position_ids, saved, training, *memory)
+            arguments = (x, seed, segment_ids, position_ids, saved, training, memory_segment_ids, *memory)
             return torch.func.functional_call(module, dict(zip(named, tensors)), arguments)
 
         return Branch(function, tuple(named.values()), reads_memory)

@@ -193,13 +193,18 @@ def _new_tokens(state: DecodingState, T: int, segment_ids: Tensor | None) -> New
 
 def _real_tokens(segment_ids: Tensor, batch: int, T: int) -> Tensor | None:
     """Which tokens are no padding [B, T]; None if all."""
-    require_integer("segment_ids", segment_ids)
     require_shape("segment_ids", segment_ids, (batch, T), "[batch, tokens of this call]")
+    require_one_segment("segment_ids", segment_ids)
     is_real = segment_ids >= 0
+    return None if bool(is_real.all()) else is_real
+
+
+def require_one_segment(name: str, segment_ids: Tensor) -> None:
+    """Raise TypeError unless ``segment_ids`` [B, L] are integers, ValueError unless each row is one segment and padding."""
+    require_integer(name, segment_ids)
     first = segment_ids.amax(1, keepdim=True)
-    if not bool(((segment_ids == first) | ~is_real).all()):
+    if not bool(((segment_ids == first) | (segment_ids < 0)).all()):
         raise ValueError(
-            "in decoding a row is one segment: segment_ids must be one number >= 0 for its tokens and negative for "
+            f"in decoding a row is one segment: {name} must be one number >= 0 for its tokens and negative for "
             "padding; decode packed texts as rows of their own"
         )
-    return None if bool(is_real.all()) else is_real

@@ -16,7 +16,7 @@ from reformer.layers import CrossAttention
 from reformer.layers.attention import resolve_seed
 from reformer.layers.decoding import Memory, read_memory
 from reformer.models.changes import with_changed_config
-from reformer.models.decoding import DecodingState, decode_streams
+from reformer.models.decoding import DecodingState, decode_streams, require_one_segment
 from reformer.models.encoder_decoder_config import EncoderDecoderConfig
 from reformer.models.head import TiedHead
 from reformer.models.trunk import initialise, learned_positions, reversible_stack, with_positions
@@ -85,7 +85,9 @@ class ReformerEncoderDecoder(nn.Module):
         Args:
             source: ids [B, S]; ``tokens``: ids [B, T], of which position t predicts the token after tokens[:, t]
                 (``shift_right`` makes such inputs).
-            source_segment_ids, segment_ids: [B, S] and [B, T]; negative is padding, on either side inert.
+            source_segment_ids, segment_ids: [B, S] and [B, T]; negative is padding, on either side inert. Packed pairs have
+                ids of their own, the same on both sides: where both are given, a target token reads the source tokens
+                of its id (none of that id: nothing). Where ``segment_ids`` is None it reads all that is not padding.
             seed: of rotations and dropout. None: torch's global generator in training, a fixed one in evaluation.
             reduction, label_smoothing: of the loss, as in ``reformer.ops.chunked_cross_entropy``.
 
@@ -150,8 +152,13 @@ class ReformerEncoderDecoder(nn.Module):
         """A state for ``decode`` that holds the encoder's output for ``source`` [B, S] and no target token.
 
         Rows of at most ``max_len`` target tokens (default: the longest input); ``seed`` fixes the rotations of both
-        sides, as in ``forward``.
+        sides, as in ``forward``. Raises ValueError for a row of more than one segment.
         """
+        if source_segment_ids is not None:
+            require_shape(
+                "source_segment_ids", source_segment_ids, tuple(source.shape[:2]), "[batch, length], as the source,"
+            )
+            require_one_segment("source_segment_ids", source_segment_ids)
         modes = [(module, module.training) for module in self.modules()]
         try:
             memory = self.eval().encode(source, segment_ids=source_segment_ids, seed=seed)

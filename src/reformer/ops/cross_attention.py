@@ -25,17 +25,20 @@ def cross_attention(
     k: Tensor,
     v: Tensor,
     *,
+    query_segment_ids: Tensor | None = None,
     key_segment_ids: Tensor | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
     dropout_seed: int | Tensor | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """out_i = Σ_j softmax_j(scale · q_i·k_j) v_j over the keys j that are no padding; [B, H, T, Dv].
+    """out_i = Σ_j softmax_j(scale · q_i·k_j) v_j over the keys j of the query's segment; [B, H, T, Dv].
 
     Args:
         q, k, v: [B, H, T, D], [B, H, S, D], [B, H, S, Dv]; any T and S from 1.
-        key_segment_ids: [B, S]; a negative id is padding, which nobody sees. A row of nothing else gives 0.
+        query_segment_ids, key_segment_ids: [B, T] and [B, S]. A query sees the keys of its own id; one that has none, such as
+            padding (negative), gives 0. Without the queries' ids all see every key that is not padding, and without the
+            keys' all see every key. Both together make a mask [B, T, S].
         scale: default D^-0.5.
         dropout_p: probability of dropping a pair, a pure function of (``dropout_seed``, b, h, i, j).
         impl: "sdpa" (torch's scaled_dot_product_attention; no dropout), "reference" (the definition, which holds [T, S]
@@ -45,13 +48,15 @@ def cross_attention(
         ValueError, TypeError: shapes, dtypes or options that do not fit; ``impl="sdpa"`` with dropout.
     """
     require_choice("impl", impl, ("auto", "sdpa", "reference"))
-    _check(q, k, v, key_segment_ids)
+    _check(q, k, v)
+    _check_ids("query_segment_ids", query_segment_ids, q, "queries")
+    _check_ids("key_segment_ids", key_segment_ids, k, "keys")
     require_dropout(dropout_p, dropout_seed)
     if impl == "sdpa" and dropout_p > 0.0:
         raise ValueError("impl='sdpa' draws hidden random numbers for dropout; use impl='auto' or impl='reference'")
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     seed = as_seed(dropout_seed) if dropout_p > 0.0 and dropout_seed is not None else None
-    seen = None if key_segment_ids is None else (key_segment_ids >= 0)[:, None, None]
+    seen = _visible(query_segment_ids, key_segment_ids)
     if impl == "reference":
         logits = scale * (q @ k.transpose(-1, -2))
         if seen is not None:
@@ -63,7 +68,17 @@ def cross_attention(
     return masked_attention(q, k, v, visible, scale, dropout_p, seed)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, key_segment_ids: Tensor | None) -> None:
+def _visible(query_ids: Tensor | None, key_ids: Tensor | None) -> Tensor | None:
+    """Bool [B, 1, T or 1, S]; None: everything."""
+    if key_ids is None:
+        return None
+    seen = (key_ids >= 0)[:, None]
+    if query_ids is not None:
+        seen = seen & (query_ids[:, :, None] == key_ids[:, None])
+    return seen[:, None]
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
     require_float("q", q)
     require_shape("q", q, (None, None, None, None), "[batch, heads, queries, head_dim]")
     B, H, _, D = q.shape
@@ -74,7 +89,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, key_segment_ids: Tensor | None) -> N
     for name, x in (("q", q), ("k", k), ("v", v)):
         if min(x.shape) < 1:
             raise ValueError(f"{name} must have at least one element along every axis, got {list(x.shape)}")
-    if key_segment_ids is not None:
-        require_integer("key_segment_ids", key_segment_ids)
-        require_shape("key_segment_ids", key_segment_ids, (B, k.shape[2]), "[batch, keys]")
-        require_same_device("q", q, "key_segment_ids", key_segment_ids)
+
+
+def _check_ids(name: str, ids: Tensor | None, x: Tensor, what: str) -> None:
+    if ids is not None:
+        require_integer(name, ids)
+        require_shape(name, ids, (x.shape[0], x.shape[2]), f"[batch, {what}]")
+        require_same_device("q", x, name, ids)

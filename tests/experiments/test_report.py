@@ -98,7 +98,7 @@ def test_curves_in_other_units_have_axes_of_their_own(tmp_path):
 
 def test_rows_that_lack_a_field_are_named(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"experiment": "table2", "scale": "laptop"}\n')
-    with pytest.raises(ValueError, match=r"x\.jsonl: a row of experiment 'table2' has no row, config_id, date"):
+    with pytest.raises(ValueError, match=r"x\.jsonl: a row of experiment 'table2': it has no row"):
         write_report(tmp_path, tmp_path / "docs/results.md")
 
 
@@ -276,3 +276,47 @@ def test_regenerating_the_report_changes_no_byte(tmp_path):
         assert committed.read_bytes() == path.read_bytes(), f"{committed.name}: run reformer report"
     kept = {path.name for path in (ROOT / "docs/results").glob("*")}
     assert kept == {path.name for path in written[2:]}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"hardware": {}}, "hardware must be an object with cpu"),
+        ({"code": None}, "code must be an object with commit"),
+        ({"date": 20260101}, "date must be a text"),
+        ({"seed": "1"}, "seed must be a whole number"),
+        ({"curve": [[1]]}, "curve must be null or a list of pairs"),
+        ({"columns": {"full": None}}, "columns must be an object of finite numbers"),
+        ({"columns": {"full": math.nan}}, "columns must be an object of finite numbers"),
+        ({"experiment": "tabel2"}, "'tabel2', which is none of table1-3, table2"),
+    ],
+)
+def test_a_damaged_row_is_named_with_what_is_wrong(tmp_path, damage, said):
+    (tmp_path / "table2.jsonl").write_text(json.dumps(row("full", 0, full=1.0) | damage) + "\n")
+    with pytest.raises(ValueError, match=said) as raised:
+        read_results(tmp_path)
+    assert "table2.jsonl" in str(raised.value)
+
+
+def test_a_missing_folder_is_no_empty_one(tmp_path):
+    with pytest.raises(ValueError, match="no folder of results"):
+        read_results(tmp_path / "nowhere")
+
+
+def test_seeds_measured_on_different_data_are_not_averaged():
+    rows = [row("full", seed, full=1.0) | {"checksums": {"train": sha}} for seed, sha in ((0, "a"), (1, "b"))]
+    with pytest.raises(ValueError, match="table2, laptop, full: its seeds were measured on different data"):
+        lines(experiment("table2"), rows, "laptop")
+    assert len(lines(experiment("table2"), rows[:1] * 2, "laptop")[0].rows) == 1
+
+
+def test_the_papers_numbers_stand_where_nothing_was_run():
+    text = section(experiment("table4"), [], [])
+    assert "| base, 100K steps | 26.9 \\| **not run** | 27.4 \\| **not run** |" in text
+
+
+def test_a_cell_that_is_no_number_does_not_reach_the_papers():
+    table2 = experiment("table2")
+    rows = [row("lsh-4", 0, **{"full": 100.0, "lsh-8": math.nan})]
+    (said,) = findings(table2, lines(table2, rows, "laptop"))
+    assert "1 of 2 cells" in said

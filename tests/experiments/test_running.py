@@ -1,12 +1,18 @@
+import errno
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
+from reformer.bench.timing import NotRun
 from reformer.experiments.experiment import Case, Experiment, Place, Result, Stopped
 from reformer.experiments.registry import experiment
-from reformer.experiments.running import run_experiment
+from reformer.experiments.running import LinesNotRun, run_experiment
+from reformer.experiments.training_case import set_aside
+from reformer.training.loop import TrainingDiverged
 from reformer.training.rows import read_rows
+from reformer.training.run_directory import RunError, only_writer
 
 
 class Counting:
@@ -132,3 +138,105 @@ def test_without_resume_a_training_starts_anew(tmp_path):
     checkpoint.write_text("not what a training wrote\n")
     assert case.run(replace(place, resume=False)).columns == first.columns
     assert "not what" not in checkpoint.read_text()
+
+
+def test_lines_that_cannot_be_measured_do_not_keep_the_others_from_it(tmp_path):
+    class Failing(Counting):
+        def case(self, row, seed):
+            case = super().case(row, seed)
+            errors = {("one", 0): NotRun("out of memory"), ("two", 0): TrainingDiverged("step 3: loss nan")}
+
+            def run(place):
+                if (row, seed) in errors:
+                    raise errors[row, seed]
+                result = case.run(place)
+                return replace(result, columns={"a": math.nan, "b": 1.0}) if (row, seed) == ("one", 1) else result
+
+            return replace(case, run=run)
+
+    failing = Failing()
+    with pytest.raises(
+        LinesNotRun, match=r"one, seed 0 \(out of memory\); two, seed 0 .*; one, seed 1 \(not a number\)"
+    ):
+        run(failing, tmp_path)
+    rows = read_rows(tmp_path / "results/counting.jsonl")
+    assert [(row["row"], row["seed"], row["columns"]) for row in rows] == [("two", 1, {"a": 3, "b": 1})]
+
+
+def test_what_was_measured_elsewhere_says_so(tmp_path, capsys):
+    run(Counting(), tmp_path)
+    path = tmp_path / "results/counting.jsonl"
+    rows = [row | {"hardware": row["hardware"] | {"cpu": "Abacus"}, "date": "2020-01-02"} for row in read_rows(path)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = []
+    run_experiment(
+        Counting().experiment, "laptop", range(1), results=path.parent, work=tmp_path, cache_dir=tmp_path,
+        command=[], notice=said.append,
+    )  # fmt: skip
+    assert len(said) == 2
+    assert "one · seed 0: a 3, b 0 (in " in said[0]
+    assert "Abacus, 2020-01-02" in said[0]
+    assert "--results OTHER_FOLDER" in said[0]
+
+
+def test_a_row_names_the_code_that_ran_not_what_was_committed_meanwhile(tmp_path, monkeypatch):
+    commits = iter("ab")
+    monkeypatch.setattr("reformer.training.rows.code_version", lambda: {"commit": next(commits), "dirty": False})
+    rows = run(Counting(), tmp_path)
+    assert {row["code"]["commit"] for row in rows} == {"a"}
+
+
+def test_another_process_finishing_a_line_meanwhile_leaves_one_row(tmp_path):
+    class Overtaken(Counting):
+        def case(self, row, seed):
+            case = super().case(row, seed)
+
+            def run_both(place):
+                if (row, seed) == ("one", 0):
+                    run(Counting(), tmp_path)
+                return case.run(place)
+
+            return replace(case, run=run_both)
+
+    overtaken = Overtaken()
+    run(overtaken, tmp_path)
+    assert overtaken.ran == [("one", 0)]
+    assert [(row["row"], row["seed"]) for row in read_rows(tmp_path / "results/counting.jsonl")] == ALL
+
+
+def test_a_full_disk_shows_the_row_that_it_cannot_hold(tmp_path, monkeypatch):
+    def full(path, line):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("reformer.experiments.running.append_line", full)
+    said = []
+    with pytest.raises(OSError, match=r"cannot append to .*counting.jsonl .*No space left.*by hand"):
+        run_experiment(
+            Counting().experiment, "laptop", range(1), results=tmp_path, work=tmp_path, cache_dir=tmp_path,
+            command=[], notice=said.append,
+        )  # fmt: skip
+    assert json.loads(said[-1])["columns"] == {"a": 3, "b": 0}
+
+
+@pytest.mark.parametrize("damage", [{"columns": None}, {"columns": {"a": None}}, {"hardware": {}}, {"code": None}])
+def test_a_damaged_row_does_not_count_as_finished(tmp_path, damage):
+    run(Counting(), tmp_path)
+    path = tmp_path / "results/counting.jsonl"
+    first, *rest = read_rows(path)
+    path.write_text("".join(json.dumps(row) + "\n" for row in [first | damage, *rest]))
+    again = Counting()
+    run(again, tmp_path)
+    assert again.ran == ALL[:1]
+
+
+def test_starting_anew_keeps_what_was_there_and_waits_for_who_trains_in_it(tmp_path):
+    directory = tmp_path / "run"
+    directory.mkdir()
+    (directory / "kept").write_text("a")
+    with only_writer(directory), pytest.raises(RunError, match="another process is training"):
+        set_aside(directory)
+    set_aside(directory)
+    assert not directory.exists()
+    assert (tmp_path / "run.before/kept").read_text() == "a"
+    set_aside(directory)  # nothing there: nothing is lost
+    assert (tmp_path / "run.before/kept").exists()

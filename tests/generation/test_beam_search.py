@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reformer.generation import SamplingConfig, Stopping, beam_search, generate, search_beams
+from reformer.generation.beam_search import search_beams_in_batch
 from reformer.models import ReformerConfig, ReformerLM
 
 from .helpers import MarkovChain, MarkovState, byte_model
@@ -120,3 +121,21 @@ def test_one_beam_is_greedy_search(seed, alpha):
     options = {"num_beams": 1, "alpha": alpha, "stopping": Stopping((b"\x01",))}
     (found,) = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[0, 2]]), 12, **options)
     assert found.tokens == tuple(greedy)
+
+
+@pytest.mark.parametrize("limits", [[0, 3], [3, 0, 2], [0, 0, 1], [0, 0]], ids=str)
+def test_a_prompt_of_no_tokens_leaves_the_others_their_own_rows(limits):
+    table = torch.randn(V, V, generator=torch.Generator().manual_seed(1)) * 2
+    options = {"num_beams": 2, "stopping": Stopping(())}
+    prompts = [[0, row % V] for row in range(len(limits))]
+    found = search_beams_in_batch(
+        MarkovChain(table), MarkovState(len(limits)), torch.tensor(prompts), limits, **options
+    )
+    for prompt, limit, hypotheses in zip(prompts, limits, found):
+        alone = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([prompt]), limit, **options)
+        assert [h.tokens for h in hypotheses] == [h.tokens for h in alone]
+        assert [h.log_probability for h in hypotheses] == pytest.approx([h.log_probability for h in alone])
+    with pytest.raises(ValueError, match="n_tokens must be one number for each of the"):
+        search_beams_in_batch(
+            MarkovChain(table), MarkovState(len(limits)), torch.tensor(prompts), [*limits, 1], **options
+        )

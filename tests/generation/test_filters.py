@@ -77,3 +77,10 @@ def test_filters_work_on_batches_and_low_precision():
 def test_bad_options_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         SamplingConfig(**options)
+
+
+@pytest.mark.parametrize("temperature", [1e-20, 1e-40, 5e-324])
+def test_however_cold_it_is_it_stays_a_distribution(temperature):
+    logits = torch.tensor([1e4, -3e38, 1e4, float("-inf"), 9e3])
+    found = next_token_probabilities(logits, SamplingConfig(temperature=temperature))
+    assert found.tolist() == [0.5, 0.0, 0.5, 0.0, 0.0]

@@ -99,6 +99,8 @@ def test_a_translation_ends_with_its_end_token_or_at_its_limit():
 def test_errors():
     with pytest.raises(ValueError, match="every source must have at least one token"):
         translate(model_of(0), [[1, 0], []], end_id=END)
+    with pytest.raises(ValueError, match="extra_tokens must be at least 0, got -1"):
+        translate(model_of(0), [[1, 0]], end_id=END, extra_tokens=-1)
 
 
 def test_packed_rows_keep_their_own_room_whatever_the_others():
@@ -114,8 +116,10 @@ def test_packed_rows_keep_their_own_room_whatever_the_others():
         model.head.bias[7] = -1e4
     sources = [[1, 2, 3], [4] * 29, [5] * 12]
     found = translate_packed(model, sources, **options)
-    assert [len(best[0].tokens) for best in found] == [8, 2, 17]
+    assert [len(best[0].tokens) for best in found] == [8, 3, 17]
     alone = [translate_packed(model, [source], **options)[0] for source in sources]
     assert [[h.tokens for h in row] for row in found] == [[h.tokens for h in row] for row in alone]
-    with pytest.raises(ValueError, match=r"a source of 31 tokens leaves no room .* longest input of 32"):
-        translate_packed(model, [[1], [4] * 31], **options)
+    with pytest.raises(ValueError, match=r"a source of 32 tokens leaves no room .* longest input of 32"):
+        translate_packed(model, [[1], [4] * 32], **options)
+    # The start, 31 tokens, and one more that nobody reads: that is all the room.
+    assert [len(h.tokens) for h in translate_packed(model, [[4] * 31], **options)[0]] == [1, 1]

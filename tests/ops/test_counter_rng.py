@@ -167,3 +167,10 @@ def test_as_seed_accepts_ints_and_integer_tensors():
 def test_as_seed_refuses_anything_else(bad: object):
     with refuses(TypeError, "a seed must be an int or an int64 tensor of one element"):
         as_seed(bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 - 1, -(2**63) - 1])
+def test_a_seed_beyond_64_bits_is_refused(seed: int):
+    with pytest.raises(ValueError, match=f"at most {2**63 - 1}, got {seed}"):
+        as_seed(seed)
+    assert as_seed(2**63 - 1).item() == 2**63 - 1

@@ -367,3 +367,16 @@ def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
     arguments = {"qk": QK, "v": V, "buckets": BUCKETS, "chunk_len": 4, **changes}
     with refuses(error, *facts):
         lsh_attention(**arguments)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_more_neighbours_than_there_are_chunks_are_all_of_them(impl: str):
+    inputs = lsh_inputs(length=50, n_hashes=2, layout="interleaved", dtype=IMPLEMENTATIONS[impl])
+    results = [
+        lsh_attention(
+            inputs.qk, inputs.v, inputs.buckets, segment_ids=inputs.segment_ids, chunk_len=8, causal=False, impl=impl,
+            n_chunks_before=many, n_chunks_after=many,
+        )
+        for many in (7, 10**10)
+    ]  # fmt: skip
+    assert torch.equal(*results)

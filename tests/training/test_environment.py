@@ -71,9 +71,15 @@ def test_rows_of_results_are_no_code(checkout):
     package = checkout / "src" / "package"
     (checkout / "results").mkdir()
     (checkout / "results" / "table.jsonl").write_text("a row\n")
+    (checkout / "docs" / "results").mkdir(parents=True)
+    for made in ("results.md", "results.html", "results/figure.svg"):
+        (checkout / "docs" / made).write_text("the report of one row\n")
     git(checkout, "add", ".")
     git(checkout, "commit", "-qm", "first row")
     (checkout / "results" / "table.jsonl").write_text("a row\nanother\n")
+    assert module._git_state(package)["dirty"] is False
+    for made in ("results.md", "results.html", "results/figure.svg"):
+        (checkout / "docs" / made).write_text("the report of two rows\n")
     assert module._git_state(package)["dirty"] is False
     (checkout / "README.md").write_text("changed")
     assert module._git_state(package)["dirty"] is True
@@ -159,3 +165,12 @@ def test_peak_memory_on_cuda():
     del block
     reset_peak_memory("cuda")
     assert peak_memory_bytes("cuda") == before
+
+
+def test_processors_of_one_name_are_told_apart_by_their_generation(monkeypatch):
+    first = "processor : 0\nvendor_id : X\ncpu family : 23\nmodel : 1\nmodel name : A Brand\nstepping : 2\n\n"
+    second = "processor : 1\ncpu family : 99\nmodel : 9\nmodel name : Another\nstepping : 9\n"
+    monkeypatch.setattr(module.Path, "read_text", lambda self, *_: first + second)
+    assert module._cpu_model() == "A Brand (cpu family 23, model 1, stepping 2)"
+    monkeypatch.setattr(module.Path, "read_text", lambda self, *_: "model name : Plain\n")
+    assert module._cpu_model() == "Plain"

@@ -1,6 +1,7 @@
 """The training loop: resumed equals uninterrupted to the byte, and nothing finished is ever lost."""
 
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -13,10 +14,12 @@ from tests.training.runs import tiny, weights
 from reformer.models import ReformerLM
 from reformer.ops import as_seed, derive_seed
 from reformer.training import loop as loop_module
+from reformer.training.card import read_card
 from reformer.training.checkpoint import list_checkpoints, read_checkpoint
 from reformer.training.config import OptimizerConfig
 from reformer.training.loop import TrainingDiverged, train
 from reformer.training.metrics import read_metrics
+from reformer.training.results import add_results
 from reformer.training.run_directory import RunError, load_trained
 from reformer.training.tasks import TextTask
 
@@ -230,3 +233,44 @@ def test_compiled_training_matches(tmp_path):
         train(config, tmp_path / name, cache_dir=tmp_path / "cache")
         losses.append([r["loss"] for r in read_metrics(tmp_path / name / "metrics.jsonl") if r["kind"] == "train"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_finished_run_asked_for_again_keeps_its_card_and_what_was_measured_since(tmp_path):
+    config, run = tiny(tmp_path), tmp_path / "run"
+    train(config, run, cache_dir=tmp_path / "cache")
+    row = {"split": "test", "attention": "as-trained", "step": 12, "protocol": "p", "bits_per_byte": 3.25}
+    add_results(run, [row], ["reformer", "eval"])
+    card, metrics = (run / "card.json").read_bytes(), (run / "metrics.jsonl").read_bytes()
+    assert b"3.25" in card
+    outcome = train(config, run, cache_dir=tmp_path / "cache", resume=True)
+    assert (outcome.status, outcome.step) == ("finished", 12)
+    assert math.isfinite(outcome.validation["bits_per_byte"])
+    assert (run / "card.json").read_bytes() == card
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_run_continued_by_other_code_names_both(tmp_path, monkeypatch):
+    config, run = tiny(tmp_path), tmp_path / "run"
+    for commit, crash in (("a", 7), ("b", 15), ("b", None)):
+        monkeypatch.setattr(loop_module, "code_version", lambda commit=commit: {"commit": commit, "dirty": False})
+        with monkeypatch.context() as patch:
+            if crash is None:
+                train(config, run, cache_dir=tmp_path / "cache", resume=True)
+                continue
+            crash_at(patch, crash)
+            with pytest.raises(Interruption):
+                train(config, run, cache_dir=tmp_path / "cache", resume=True)
+    assert read_card(run)["code"] == {"commit": "b", "dirty": False, "earlier_commits": ["a"]}
+
+
+def test_torn_results_are_kept_aside_and_cost_nothing_new(tmp_path):
+    (tmp_path / "eval.json").write_text('[{"split": "te')
+    (tmp_path / "card.json").write_text('{"status": ')
+    said = []
+    row = {"split": "test", "attention": "as-trained", "step": 1, "protocol": "p", "bits_per_byte": 1.5}
+    add_results(tmp_path, [row], ["reformer", "eval"], said.append)
+    (kept,) = json.loads((tmp_path / "eval.json").read_text())
+    assert kept["bits_per_byte"] == 1.5
+    assert (tmp_path / "eval.json.damaged").read_text() == '[{"split": "te'
+    assert len(said) == 2
+    assert all("damaged" in line for line in said)

@@ -1,5 +1,6 @@
 """``reformer data NAME``: prepare a corpus ahead of training."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,9 +53,18 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{corpus.name}: {corpus.directory}")
     for name, split in corpus.card["splits"].items():
         print(f"  {name:<11}{split['bytes']:>14,} bytes  sha256 {split['sha256']}")
-    recipe = "quickstart" if options.image_size is None else "images-small"
-    print(f"next: reformer train {recipe} --data {options.source}")
+    print(f"next: {shlex.join(_training_command(options, options.source))}")
     return 0
+
+
+def _training_command(options: DataOptions, source: str) -> list[str]:
+    size, default = options.image_size, DataOptions()
+    command = ["reformer", "train", "quickstart" if size is None else "images-small", "--data", source]
+    if size is not None:
+        command += ["--seq-len", str(3 * size * size)]
+    if options.cache_dir != default.cache_dir:
+        command += ["--cache-dir", str(options.cache_dir)]
+    return command
 
 
 def _progress(done: int, total: int | None) -> None:

@@ -59,10 +59,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _exit_code(error: Exception) -> int | None:
     """2 for bad input, 1 for a run that failed, None for a defect of ours, which shows its traceback."""
+    from reformer.experiments.running import LinesNotRun
     from reformer.training.checkpoint import CheckpointError
     from reformer.training.loop import TrainingDiverged
 
-    if isinstance(error, TrainingDiverged):
+    if isinstance(error, TrainingDiverged | LinesNotRun):
         return FAILED
     if isinstance(error, ValueError | TypeError | OSError | CheckpointError):
         return USAGE_ERROR

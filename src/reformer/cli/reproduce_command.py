@@ -22,7 +22,8 @@ class ReproduceOptions:
     rows: tuple[str, ...] = ()
     """Only these lines of the table; default: all."""
     resume: bool = True
-    """Go on where an earlier command stopped; --no-resume: finished lines run again, trainings from their start."""
+    """Go on where an earlier command stopped; --no-resume: finished lines run again, trainings from their start (what was there
+    is kept as NAME.before)."""
     results: Path = Path("results")
     """Folder of the .jsonl files: finished lines are appended, and not run again."""
     work: Path = Path("runs/reproduce")
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         description="Measure a table or figure of the paper; interrupt it as you like, the same command continues.",
     )
     if options.list:
-        _print_list(options.results)
+        _print_list(options.results.expanduser(), options.name)
         return 0
     if options.name is None:
         raise UsageError("name an experiment; reformer reproduce --list shows them")
@@ -103,11 +104,12 @@ def _estimate(chosen: "Experiment", options: ReproduceOptions, command: list[str
     print(f"kept in {options.results / FILE}; next: reformer report")
 
 
-def _print_list(results: Path) -> None:
+def _print_list(results: Path, name: str | None) -> None:
     from reformer.experiments.registry import NAMES, experiment
     from reformer.experiments.report.aggregate import read_results
     from reformer.experiments.report.listing import listing
 
-    rows = read_results(results) if results.is_dir() else []
-    for name in NAMES:
-        print("\n".join(listing(experiment(name), rows)))
+    chosen = [experiment(each) for each in (NAMES if name is None else (name,))]
+    rows = read_results(results)
+    for each in chosen:
+        print("\n".join(listing(each, rows)))

@@ -4,8 +4,10 @@
 
 The same model and training; only the kind of the LSH layers changes. "equal time" repeats the two others for as many steps
 as fit into the LSH model's time (its factor is fixed below, and the table shows the times). All are reversible, so full
-attention keeps no activations either. Expected on two CPU cores, two lines at a time on one thread
-each: 10 to 30 minutes a line and seed, the longest with full attention.
+attention keeps no activations either.
+Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two CPU cores, two lines at a time on one thread each,
+7 to 28 minutes, the longest with full attention. gpu: one accelerator, half a minute of training on an H200, evaluation not
+timed. paper: 8 accelerators in the paper; ``--estimate`` says what it takes here.
 """
 
 from __future__ import annotations
@@ -55,7 +57,12 @@ EXPERIMENT = Experiment(
     columns=("test",),
     cases=cases,
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
-    notes=NOTES,
+    notes=NOTES
+    | {
+        "laptop": NOTES["laptop"]
+        + '; "equal time": 103 % (local only) and 52 % (full) of the steps, what fitted into the time of '
+        "the LSH line on one machine; on another it is less or more, see the times"
+    },
     digits=3,
     curve=("step", "validation bits per byte"),
     finding=finding,

@@ -2,9 +2,11 @@
 
     reformer reproduce context --scale laptop
 
-Each byte of the same test bytes is scored once, with the context its window gives it; so columns differ in context alone.
-The curve is that of the longest windows: bits per byte of the bytes at each position of a window, those up to twice as far
-together. The trainings are those of ``baselines`` and are shared with it.
+Each byte of the same test bytes is scored once, with the context its window gives it; so columns differ in context, and with
+LSH layers in the number of buckets too, which is chosen by the length of the window. The curve is that of the longest
+windows: bits per byte of the bytes at each position of a window, those up to twice as far together.
+The trainings are those of ``baselines`` and are shared with it.
+Hardware and time for each line and seed: those of ``baselines`` at every scale, or of evaluation alone (minutes) after it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reformer.experiments.experiment import Case, Experiment, short_id
+from reformer.experiments.row_checks import problem
 from reformer.experiments.running import chosen_cases, open_rows
 from reformer.experiments.step_case import measure_step
 from reformer.training.config import TrainConfig
@@ -35,7 +36,7 @@ def estimate_experiment(
     """
     path = results / FILE
     cases = chosen_cases(experiment, scale, range(1), rows)
-    known = open_rows(path)
+    known = [row for row in open_rows(path) if problem(row, "estimate") is None]
     done = []
     for case in cases:
         if case.training is None:

@@ -45,7 +45,7 @@ class Place:
     cache_dir: Path
     command: list[str] = field(default_factory=list)
     resume: bool = True
-    """False: a training starts anew, and what an earlier one left is removed."""
+    """False: a training starts anew, and what an earlier one left is set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 
+from reformer.bench.timing import NotRun
 from reformer.experiments.experiment import Case, Experiment, Place, Result, short_id
+from reformer.experiments.row_checks import problem
+from reformer.training.loop import TrainingDiverged
 from reformer.training.rows import Row, append_line, provenance, read_rows
 
 Notice = Callable[[str], None]
@@ -30,25 +34,69 @@ def run_experiment(
     """Run what is not finished yet of ``experiment`` at ``scale``, seed by seed; the rows of all its finished cases.
 
     ``results`` is the folder of the .jsonl files, ``work`` that of the runs (which resume). ``rows`` names the lines to
-    run; none: all. ``resume=False`` runs finished lines again too, from their start. Raises ValueError for a scale or line
-    that the experiment does not have, and Stopped after a signal.
+    run; none: all. ``resume=False`` runs finished lines again too, from their start. A line that cannot be measured (no
+    memory, a loss that diverges) does not keep the others from it. Raises ValueError for a scale or line that the
+    experiment does not have, Stopped after a signal, and in the end LinesNotRun if there are such lines.
     """
     path = results / f"{experiment.name}.jsonl"
     cases = chosen_cases(experiment, scale, seeds, rows)
-    known = open_rows(path)
+    open_rows(path)
+    # Of the code that this process has loaded, whatever is committed while it runs.
+    made_by = provenance(command)
     done: list[Row] = []
+    failed: list[str] = []
     for case in cases:
-        row = _finished(known, experiment, scale, case) if resume else None
         label = f"{experiment.name} {scale} · {case.row} · seed {case.seed}"
-        if row is None:
-            notice(f"{label}: running")
+        # Read anew each time: another process may have finished it.
+        row = _finished(read_rows(path), experiment, scale, case) if resume else None
+        if row is not None:
+            notice(f"{label}: {_values(row)} (in {path}: {_origin(row)}; measure it here: --results OTHER_FOLDER)")
+            done.append(row)
+            continue
+        notice(f"{label}: running")
+        try:
             result = case.run(Place(work=work, cache_dir=cache_dir, command=command, resume=resume))
-            row = _row(experiment, scale, case, result, command)
-            append_line(path, json.dumps(row, sort_keys=True))
-        values = ", ".join(f"{name} {value:.4g}" for name, value in row["columns"].items())
-        notice(f"{label}: {values}")
+        except (NotRun, TrainingDiverged) as error:
+            notice(f"{label}: not run: {error}")
+            failed.append(f"{case.row}, seed {case.seed} ({error})")
+            continue
+        row = _row(experiment, scale, case, result, made_by)
+        if not all(map(math.isfinite, row["columns"].values())):
+            notice(f"{label}: {_values(row)}: not a number, not kept")
+            failed.append(f"{case.row}, seed {case.seed} (not a number)")
+            continue
+        notice(f"{label}: {_values(row)}")
+        if not resume or _finished(read_rows(path), experiment, scale, case) is None:
+            _append(path, row, notice)
         done.append(row)
+    if failed:
+        raise LinesNotRun(f"not run: {'; '.join(failed)}; the other lines are in {path}")
     return done
+
+
+class LinesNotRun(Exception):
+    """Some lines of an experiment could not be measured; the others were."""
+
+
+def _values(row: Row) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in row["columns"].items())
+
+
+def _origin(row: Row) -> str:
+    hardware, commit = row["hardware"], row["code"]["commit"] or "no commit"
+    return f"{', '.join(hardware['gpus']) or hardware['cpu']}, {row['date'][:10]}, {commit[:10]}"
+
+
+def _append(path: Path, row: Row, notice: Notice) -> None:
+    line = json.dumps(row, sort_keys=True, allow_nan=False)
+    try:
+        append_line(path, line)
+    except OSError as error:
+        # Hours of measuring must not end with a disk: what cannot be kept is shown whole.
+        notice(line)
+        raise OSError(
+            f"cannot append to {path} ({error.strerror}); the row stands above: free that place and append it by hand"
+        ) from error
 
 
 def open_rows(path: Path) -> list[Row]:
@@ -89,12 +137,13 @@ def chosen_cases(experiment: Experiment, scale: str, seeds: Iterable[int], rows:
 def _finished(known: list[Row], experiment: Experiment, scale: str, case: Case) -> Row | None:
     wanted = (experiment.name, scale, case.row, case.seed, short_id(case.config))
     for row in reversed(known):
-        if tuple(row.get(name) for name in ("experiment", "scale", "row", "seed", "config_id")) == wanted:
+        is_it = tuple(row.get(name) for name in ("experiment", "scale", "row", "seed", "config_id")) == wanted
+        if is_it and problem(row, "experiment") is None:
             return row
     return None
 
 
-def _row(experiment: Experiment, scale: str, case: Case, result: Result, command: list[str]) -> Row:
+def _row(experiment: Experiment, scale: str, case: Case, result: Result, made_by: Row) -> Row:
     # A misspelt column must fail here, not be missing from a report months later.
     assert set(result.columns) == set(experiment.filled(case)), f"{experiment.name}, {case.row}: {[*result.columns]}"
     return {
@@ -110,5 +159,5 @@ def _row(experiment: Experiment, scale: str, case: Case, result: Result, command
         "protocol": result.protocol,
         "checksums": None if result.checksums is None else dict(result.checksums),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance(command),
+        **made_by,
     }

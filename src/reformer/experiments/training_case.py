@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from reformer.experiments.experiment import Case, Place, Result, Stopped, short_id
 from reformer.training.config import TrainConfig
 from reformer.training.loop import train
 from reformer.training.metrics import METRICS_FILE, read_metrics
-from reformer.training.run_directory import load_model
+from reformer.training.run_directory import load_model, only_writer
 from reformer.training.tasks import Task, make_task
 
 Measure = Callable[[Any, Task], tuple[dict[str, float], str]]
@@ -38,10 +39,11 @@ def training_case(
     def run(place: Place) -> Result:
         directory = place.work / f"{config.name}-{short_id(described)}-seed{config.seed}"
         if not place.resume:
-            shutil.rmtree(directory, ignore_errors=True)
+            set_aside(directory)
         outcome = train(config, directory, cache_dir=place.cache_dir, resume=True, command=place.command)
         if outcome.status == "stopped":
-            raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; the same command continues")
+            again = "the same command continues" if place.resume else "the same command without --no-resume continues"
+            raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; {again}")
         run_, model, step = load_model(directory)
         task = make_task(config, place.cache_dir, run_.corpus_directory)
         values, protocol = measure(model, task)
@@ -66,6 +68,15 @@ def training_case(
 
     identity = {"train": described, "measured": measured}
     return Case(row=row, seed=config.seed, config=identity, run=run, columns=columns, training=config)
+
+
+def set_aside(directory: Path) -> None:
+    """Make room for a training from its start; of what was there the last is kept. Raises RunError if it is being trained."""
+    if directory.is_dir():
+        before = directory.with_name(f"{directory.name}.before")
+        with only_writer(directory):
+            shutil.rmtree(before, ignore_errors=True)
+            directory.rename(before)
 
 
 def _validation(records: list[dict[str, Any]]) -> list[list[float]]:

@@ -64,14 +64,21 @@ def search_beams_in_batch(
     """``search_beams`` of each of the prompts ``tokens`` [B, T], of ``n_tokens[b]`` tokens at most, decoded together.
 
     ``segment_ids`` [B, T]: negative is padding, which stands on the left. The beams of all prompts are rows of one batch,
-    which shrinks as prompts come to their end. Raises ValueError for options that do not fit and for logits that are NaN.
+    which shrinks as prompts come to their end; one of 0 tokens has no continuation. Raises ValueError for options that do not
+    fit and for logits that are NaN.
     """
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
     if not alpha >= 0.0:
         raise ValueError(f"the length penalty alpha must be at least 0, got {alpha}")
+    if len(n_tokens) != tokens.shape[0]:
+        raise ValueError(f"n_tokens must be one number for each of the {tokens.shape[0]} prompts, got {len(n_tokens)}")
     searches = [_Search(limit, num_beams, alpha, stopping) for limit in n_tokens]
     going_on = [search for search in searches if search.live]
+    if 0 < len(going_on) < len(searches):
+        live = torch.tensor([row for row, search in enumerate(searches) if search.live], device=tokens.device)
+        state.reorder(live)
+        tokens, segment_ids = tokens[live], None if segment_ids is None else segment_ids[live]
     while going_on:
         with torch.no_grad():
             logits = decoder.decode(tokens, state, segment_ids, last_only=True)[:, -1]

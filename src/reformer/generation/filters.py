@@ -34,6 +34,10 @@ class SamplingConfig:
                 raise ValueError(f"{name} must be in (0, 1], got {value}")
 
 
+# A float32 that is not 0. Nothing tells colder ones apart.
+_COLDEST = 1e-30
+
+
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """``logits`` [..., V], where ``seen`` [..., V] the positive over ``penalty`` and the negative times it.
 
@@ -47,7 +51,9 @@ def next_token_probabilities(logits: Tensor, sampling: SamplingConfig) -> Tensor
     logits = logits.float()
     if sampling.temperature == 0.0:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
+    # Of differences from the likeliest no quotient is infinity less infinity, however cold it is.
+    relative = logits - logits.amax(-1, keepdim=True)
+    probabilities = torch.softmax(relative / max(sampling.temperature, _COLDEST), dim=-1)
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         kept = torch.topk(probabilities, sampling.top_k, dim=-1)
         probabilities = _renormalise(torch.zeros_like(probabilities).scatter_(-1, kept.indices, kept.values))

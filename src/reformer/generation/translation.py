@@ -13,6 +13,7 @@ from reformer.generation.beam_search import Hypothesis, search_beams_in_batch
 from reformer.generation.stopping import Stopping
 from reformer.generation.text import start_rows
 from reformer.models import ReformerEncoderDecoder, ReformerLM
+from reformer.ops.checks import require_at_least
 
 
 def translate(
@@ -32,7 +33,7 @@ def translate(
     A row's result is the same, to rounding, whatever the others, unless LSH layers of the decoder choose their number of
     buckets themselves (``n_buckets=None``): they take that of the longest row. Raises ValueError for no or an empty source.
     """
-    _check(sources)
+    _check(sources, extra_tokens)
     longest = model.config.longest_input
     limits = [len(source) + extra_tokens for source in sources]
     if longest is not None:
@@ -60,18 +61,18 @@ def translate_packed(
 
     Raises ValueError also for a source that leaves no room for a translation in the model's longest input.
     """
-    _check(sources)
+    _check(sources, extra_tokens)
     longest = model.config.longest_input
     limits = [len(source) + extra_tokens for source in sources]
     if longest is not None:
-        # The start token is one more.
-        limits = [min(limit, longest - len(source) - 1) for limit, source in zip(limits, sources)]
+        # The start token is one more, and the last token of a translation is not read: one less.
+        limits = [min(limit, longest - len(source)) for limit, source in zip(limits, sources)]
         if min(limits) < 1:
             raise ValueError(
                 f"a source of {max(map(len, sources))} tokens leaves no room for its translation in the model's longest "
                 f"input of {longest} (max_len); leave it out, or train with a greater one"
             )
-        if len(sources) > 1 and max(map(len, sources)) + 1 + max(limits) > longest:
+        if len(sources) > 1 and max(map(len, sources)) + max(limits) > longest:
             # Prompts of a batch are padded to the longest of them: these do not fit side by side.
             alone = partial(
                 translate_packed,
@@ -96,7 +97,8 @@ def translate_packed(
     )
 
 
-def _check(sources: Sequence[Sequence[int]]) -> None:
+def _check(sources: Sequence[Sequence[int]], extra_tokens: int) -> None:
+    require_at_least("extra_tokens", extra_tokens, 0)
     if not sources or min(map(len, sources)) < 1:
         raise ValueError("every source must have at least one token, its end token if nothing else")
 

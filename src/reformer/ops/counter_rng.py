@@ -16,7 +16,10 @@ _WORD = 2**32
 
 
 def as_seed(seed: int | Tensor) -> Tensor:
-    """The seed as a 0-dim int64 tensor. Raises TypeError for anything but an int or an integer tensor of one element."""
+    """The seed as a 0-dim int64 tensor.
+
+    Raises TypeError for anything but an int or an integer tensor of one element, ValueError for one beyond 64 bits.
+    """
     if isinstance(seed, Tensor):
         if seed.numel() != 1 or seed.is_floating_point():
             raise TypeError(
@@ -25,6 +28,8 @@ def as_seed(seed: int | Tensor) -> Tensor:
         return seed.reshape(()).to(torch.int64)
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(f"a seed must be an int or an int64 tensor of one element, got {type(seed).__name__}")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"a seed must fit into 64 bits, at most {2**63 - 1}, got {seed}")
     return torch.tensor(seed, dtype=torch.int64)
 
 

@@ -16,6 +16,7 @@ from reformer.training.environment import code_version, environment
 from reformer.training.metrics import json_safe
 from reformer.training.progress import format_bytes, format_duration
 
+CARD_FILE, FINISHED = "card.json", "finished"
 _EXPECTED = {
     "code": ("version", "commit", "dirty"),
     "software": ("python", "torch", "numpy", "safetensors", "triton", "cuda", "os"),
@@ -36,8 +37,9 @@ def build_card(
     cost: dict[str, Any],
     results: list[dict[str, Any]],
     status: str,
+    code: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The card of this process's run, its machine and code filled in.
+    """The card of this process's run, its machine and code (``code``: as it was when the process began) filled in.
 
     ``data_card`` has "source", "checksums" and "splits" (bytes); ``cost`` "wall_time_seconds", "peak_memory_bytes" and
     "tokens"; each of ``results`` "metric", "value", "protocol" (how it was measured) and, if they apply, "unit",
@@ -46,7 +48,7 @@ def build_card(
     return {
         "status": status,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": code_version(),
+        "code": code_version() if code is None else code,
         **environment(),
         "data": data_card,
         "setup": {"command": command, "config": config, "seeds": seeds},
@@ -62,8 +64,23 @@ def write_card(directory: Path, card: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     safe = json_safe(card)
     text = json.dumps(safe, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    write_durably(directory / "card.json", text.encode())
+    write_durably(directory / CARD_FILE, text.encode())
     write_durably(directory / "card.md", render_card(safe).encode())
+
+
+def read_card(directory: Path) -> dict[str, Any] | None:
+    """The card in ``directory``; None where there is none, or what is there is damaged."""
+    try:
+        card = json.loads((Path(directory) / CARD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) else None
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the card says that the run is trained to its end."""
+    card = read_card(directory)
+    return card is not None and str(card.get("status")).startswith(FINISHED)
 
 
 def render_card(card: Mapping[str, Any]) -> str:

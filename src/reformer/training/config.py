@@ -101,6 +101,8 @@ class TrainConfig:
         ):  # fmt: skip
             require_at_least(name, getattr(self, name), 1)
         require_at_least("seed", self.seed, 0)
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must fit into 64 bits, at most {2**63 - 1}, got {self.seed}")
         if self.autocast not in (None, "bfloat16"):
             raise ValueError(f"autocast must be bfloat16 or None, got {self.autocast!r}")
         self.model.require_length(self.seq_len)

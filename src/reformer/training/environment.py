@@ -94,11 +94,14 @@ def _cuda_devices() -> int:
 
 def _cpu_model() -> str | None:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        fields = [line.partition(":")[::2] for line in Path("/proc/cpuinfo").read_text().splitlines()]
     except OSError:
-        pass
+        fields = []
+    # Of the first core. A virtual machine's name may be that of a whole brand, whose generations differ twofold in speed.
+    first = {name.strip(): value.strip() for name, value in reversed(fields)}
+    if (model := first.get("model name")) is not None:
+        known = [f"{name} {first[name]}" for name in ("cpu family", "model", "stepping") if name in first]
+        return f"{model} ({', '.join(known)})" if known else model
     return _ask("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine() or None
 
 
@@ -135,9 +138,10 @@ def _git_state(folder: Path) -> dict[str, Any]:
     if head is None:
         return unknown
     commit, prefix = [*head.splitlines(), ""][:2]
-    # Rows of results are made by the code and are no part of it: a second row is not measured on changed code.
-    rows = ":(top,exclude)results/*.jsonl"
-    status = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", ":(top)", rows)
+    # Rows of results, and the report of them, are made by the code and are no part of it: a second row is not measured on
+    # changed code.
+    made = [":(top,exclude)results/*.jsonl", ":(top,exclude)docs/results*"]
+    status = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", ":(top)", *made)
     return {"commit": commit, "dirty": None if status is None else _is_dirty(status, prefix)}
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reformer.ops import as_seed, derive_seed
-from reformer.training.card import build_card, write_card
+from reformer.training.card import FINISHED, build_card, is_finished, read_card, write_card
 from reformer.training.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -26,7 +26,7 @@ from reformer.training.checkpoint import (
     save_checkpoint,
 )
 from reformer.training.config import TrainConfig
-from reformer.training.environment import chosen_device, peak_memory_bytes, reset_peak_memory
+from reformer.training.environment import chosen_device, code_version, peak_memory_bytes, reset_peak_memory
 from reformer.training.metrics import MetricsLog
 from reformer.training.models import make_model
 from reformer.training.optim import build_optimizer
@@ -98,6 +98,8 @@ class _Loop:
             others_lr_scale=optimizer.others_lr_scale,
         )
         self.state = _State()
+        # What this process has loaded, whatever is committed while it trains.
+        self.code = code_version()
         self.loss = torch.compile(self._loss) if config.compile else self._loss
 
     def run(self) -> Outcome:
@@ -106,6 +108,10 @@ class _Loop:
         checkpoint = find_checkpoint(self.directory / CHECKPOINTS, notices.append)
         if checkpoint is not None:
             self._restore(checkpoint)
+            if state.step == config.steps and is_finished(self.directory):
+                # Nothing is left to do, and the card names what it was done on and what was measured since.
+                return Outcome(self.directory, "finished", state.step, None, state.validation)
+            self._note_earlier_code()
         with (
             MetricsLog(self.directory, resume_step=state.step) as metrics,
             Progress(config.steps, start_step=state.step) as progress,
@@ -127,7 +133,7 @@ class _Loop:
             self._write_card("interrupted")
             return Outcome(self.directory, "stopped", state.step, stop.name, state.validation)
         self._plot()
-        self._write_card("finished")
+        self._write_card(FINISHED)
         return Outcome(self.directory, "finished", state.step, None, state.validation)
 
     def _steps(self, metrics: MetricsLog, progress: Progress, stop: _Stop) -> None:
@@ -264,6 +270,14 @@ class _Loop:
                 "matplotlib is not installed: pip install 'reformer-torch[train]'\n"
             )
 
+    def _note_earlier_code(self) -> None:
+        """Say in the card by which commits the steps before this process were made, where they are others."""
+        before = (read_card(self.directory) or {}).get("code") or {}
+        commits = [*before.get("earlier_commits", []), before.get("commit")]
+        earlier = [commit for commit in dict.fromkeys(commits) if commit not in (None, self.code["commit"])]
+        if earlier:
+            self.code["earlier_commits"] = earlier
+
     def _write_card(self, status: str) -> None:
         config, state = self.config, self.state
         results = []
@@ -288,6 +302,7 @@ class _Loop:
                 },
                 results=results,
                 status=f"{status} (step {state.step} of {config.steps})",
+                code=self.code,
             ),
         )
 

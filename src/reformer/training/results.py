@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reformer.training.card import write_card
+from reformer.training.card import CARD_FILE, read_card, write_card
 from reformer.training.checkpoint import write_durably
 from reformer.training.environment import code_version
 
@@ -15,10 +16,15 @@ TABLE_FILE = "eval.json"
 _SAME = ("split", "attention", "step", "protocol", "metric")
 
 
-def add_results(directory: Path, rows: list[dict[str, Any]], command: list[str]) -> None:
-    """Add evaluation rows to ``eval.json`` and to the run's card; a row measured again replaces the earlier one."""
+def add_results(
+    directory: Path, rows: list[dict[str, Any]], command: list[str], notice: Callable[[str], None] = print
+) -> None:
+    """Add evaluation rows to ``eval.json`` and to the run's card; a row measured again replaces the earlier one.
+
+    A damaged file is told of and kept beside the new one.
+    """
     path = directory / TABLE_FILE
-    kept = json.loads(path.read_text()) if path.exists() else []
+    kept = _read_rows(path, notice)
     stamp = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -27,13 +33,31 @@ def add_results(directory: Path, rows: list[dict[str, Any]], command: list[str])
     new = [{**row, **stamp} for row in rows]
     kept = [row for row in kept if all(_key(row) != _key(other) for other in new)] + new
     write_durably(path, (json.dumps(kept, indent=1) + "\n").encode())
-    card_path = directory / "card.json"
-    if not card_path.exists():
+    card = read_card(directory)
+    if card is None:
+        if (directory / CARD_FILE).exists():
+            notice(
+                f"{directory / CARD_FILE} is damaged: the results are in {path} alone; training on writes a new card"
+            )
         return
-    card = json.loads(card_path.read_text())
     trained = [result for result in card.get("results", []) if "attention" not in result]
     card["results"] = trained + [result for row in kept for result in _as_results(row)]
     write_card(directory, card)
+
+
+def _read_rows(path: Path, notice: Callable[[str], None]) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        rows = None
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    damaged = path.with_name(f"{path.name}.damaged")
+    path.replace(damaged)
+    notice(f"{path} was damaged: it is now {damaged}, and a new one begins")
+    return []
 
 
 def metric_of(result: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -136,3 +137,23 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(monkeypatch: py
 
 def test_rasters_are_fitted_like_pictures():
     assert np.array_equal(fit_raster(raster(9, 8, 8), 4), decode_picture(encoded(raster(9, 8, 8)), 4))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_exif_tag_that_makes_no_sense_costs_no_picture(kind: str):
+    # Two entries: a width that is no number (a text), and the orientation.
+    entries = struct.pack("<HHI4s", 256, 2, 4, b"abc") + struct.pack("<HHII", 274, 3, 1, 6)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + b"\0\0\0\0"
+    grey = np.repeat(np.arange(0, 256, 32, dtype=np.uint8)[None], 8, 0)
+    found = decode_picture(encoded(grey, kind, exif=exif), 8)
+    assert np.abs(found[:, :, 0].astype(int) - np.rot90(grey, -1)).max() <= (8 if kind == "JPEG" else 0)
+
+
+def test_the_transparent_value_of_sixteen_bit_grey_is_white():
+    grey = raster(5)[:, :, 0].astype(np.uint16) * 256 + 77
+    grey[grey == grey[2, 3]] = 12_345
+    data = io.BytesIO()
+    Image.fromarray(grey).save(data, "PNG", transparency=12_345)
+    assert Image.open(data).info["transparency"] == 12_345
+    found = decode_picture(data.getvalue(), 8)[:, :, 0]
+    assert np.array_equal(found, np.where(grey == 12_345, 255, grey >> 8))

@@ -17,6 +17,16 @@ HOW = (
     "the middle square of the short side, reduced by a box filter"
 )
 _WHITE = (255, 255, 255, 255)
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 
 class UnreadablePicture(DataError):
@@ -59,16 +69,20 @@ def pillow() -> ModuleType:
 
 
 def _upright(image: Any) -> Any:
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image)
+    # Not ImageOps.exif_transpose, which writes all of EXIF anew and so fails at a tag that has nothing to do with it.
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(pillow().Transpose[turn])
 
 
 def _as_rgb(image: Any, *, wide: bool) -> Any:
     """``wide``: 16 bits of grey may come in 32, as Pillow reads a PGM."""
     Image = pillow()
     if image.mode.startswith("I;16") or (wide and image.mode == "I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image)
+        high = (grey >> 8).astype(np.uint8)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            high[grey == transparent] = 255
+        return Image.fromarray(high).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadablePicture("grey values of 32 bits have no agreed range")
     if not image.has_transparency_data:

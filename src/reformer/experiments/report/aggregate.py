@@ -7,25 +7,30 @@ from pathlib import Path
 
 from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Experiment, short_id
+from reformer.experiments.registry import NAMES
+from reformer.experiments.row_checks import KINDS, problem
 from reformer.training.rows import Row, read_rows
-
-_EVERY = ("scale", "row", "config_id", "date", "code", "hardware")
-_WANTED = {
-    "experiment": (*_EVERY, "seed", "columns", "cost", "protocol"),
-    "estimate": (*_EVERY, "pass_id", "passes", "seconds_per_pass", "total_seconds", "peak_memory_bytes", "command"),
-}
 
 
 def read_results(folder: Path) -> list[Row]:
-    """The rows of experiments and estimates in ``folder``. Raises ValueError for one that lacks a field."""
+    """The rows of experiments and estimates in ``folder``.
+
+    Raises ValueError for a folder that is not there, a damaged row, and one of an experiment that we do not have.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"no folder of results {folder}; name it with --results, or measure with: reformer reproduce NAME"
+        )
     found = []
     for path in sorted(folder.glob("*.jsonl")):
         for row in read_rows(path):
-            for kind in (name for name in _WANTED if name in row):
-                if missing := [name for name in _WANTED[kind] if name not in row]:
+            for kind in (name for name in KINDS if name in row):
+                if row[kind] not in NAMES:
                     raise ValueError(
-                        f"{path}: a row of {kind} {row[kind]!r} has no {', '.join(missing)}; mend or remove it"
+                        f"{path}: a row of {kind} {row[kind]!r}, which is none of {', '.join(NAMES)}; mend it"
                     )
+                if (wrong := problem(row, kind)) is not None:
+                    raise ValueError(f"{path}: a row of {kind} {row[kind]!r}: {wrong}; mend or remove it")
                 found.append(row)
     return found
 
@@ -34,7 +39,7 @@ def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> list[Line]
     """The lines of ``experiment`` that were run at ``scale``, in the experiment's order.
 
     Rows of a config that the experiment no longer has do not count: beside its notes they would say what is not so. Of each
-    seed the newest row counts.
+    seed the newest row counts. Raises ValueError for seeds that were measured on different data: a mean over them means nothing.
     """
     current = {case.row: short_id(case.config) for case in experiment.cases(scale, 0)}
     found: dict[str, dict[int, Row]] = {name: {} for name in current}
@@ -42,4 +47,12 @@ def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> list[Line]
         is_ours = row.get("experiment") == experiment.name and row["scale"] == scale
         if is_ours and current.get(row["row"]) == row["config_id"]:
             found[row["row"]][row["seed"]] = row
-    return [Line(name, scale, tuple(row for _, row in sorted(seeds.items()))) for name, seeds in found.items() if seeds]
+    kept = [Line(name, scale, tuple(row for _, row in sorted(seeds.items()))) for name, seeds in found.items() if seeds]
+    for line in kept:
+        data = [row.get("checksums") for row in line.rows]
+        if any(each != data[0] for each in data):
+            raise ValueError(
+                f"{experiment.name}, {scale}, {line.name}: its seeds were measured on different data (checksums differ: "
+                f"{', '.join(row['date'] for row in line.rows)}); measure them anew on one, or remove the others"
+            )
+    return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reformer.experiments.cells import Line
 from reformer.experiments.experiment import Experiment
@@ -34,7 +35,10 @@ def _ours(experiment: Experiment, line: Line | None, column: str) -> str:
     cell = None if line is None else line.cell(column)
     if line is None or cell is None:
         return NOT_RUN
-    last, seconds = line.rows[-1], line.mean_cost("seconds")
+    last = line.rows[-1]
+    # Seconds of another machine say nothing of this one's.
+    alike = replace(line, rows=tuple(row for row in line.rows if machine(row) == machine(last)))
+    seconds = alike.mean_cost("seconds")
     how = [f"seeds: {len(cell.values)}", machine(last)]
     how += [] if seconds is None else [f"{format_duration(seconds)} a seed"]
     return f"{cell.text(experiment.digits)} ({', '.join([*how, last['date'][:10]])})"

@@ -30,6 +30,8 @@ def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str])
         if not found:
             note = experiment.notes.get(scale, "")
             parts.append(f"{experiment.name}, {scale}: {NOT_RUN}{f' ({note})' if note else ''}.")
+            if scale == "paper" and experiment.paper:
+                parts.append(_grid(experiment, scale, found))
             parts += _estimates(experiment, rows, scale)
     parts += [f"![{experiment.title}]({figure})" for figure in figures]
     return "\n\n".join(parts)
@@ -79,7 +81,12 @@ def _protocols(found: Sequence[Line]) -> str:
 
 def _origins(experiment: Experiment, found: Sequence[Line]) -> str:
     head = ["line", "seeds", "steps", "time a seed", "peak memory", "hardware", "date", "commit", "command"]
-    return markdown_table([head, *(_origin(experiment, line) for line in found)])
+    table = markdown_table([head, *(_origin(experiment, line) for line in found)])
+    changed = any(row["code"]["dirty"] for line in found for row in line.rows)
+    said = (
+        "\n\nWith changes: the checkout held changes that were not committed; [log.md](log.md) says of what day's work."
+    )
+    return table + said * changed
 
 
 def _origin(experiment: Experiment, line: Line) -> list[str]:
@@ -138,9 +145,10 @@ def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[
     }
     if not found:
         return []
+    rest = [[name, *[NOT_RUN] * 8] for name in current if name not in found]
     head = ["what it would take", "passes", "a pass", "a seed", "peak memory", "hardware", "date", "commit", "command"]
     return [
-        markdown_table([head, *(_estimate(row) for row in found.values())]),
+        markdown_table([head, *(_estimate(row) for row in found.values()), *rest]),
         "Estimated from one measured pass (forward, backward, update) on random tokens, evaluation not counted.",
     ]
 

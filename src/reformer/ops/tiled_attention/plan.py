@@ -102,6 +102,9 @@ def interval_plan(
     rank = torch.empty_like(order_NRL).scatter_(-1, order_NRL, place)
     low, high = _runs(order_NRL, bucket_NRL, segments_NL)
     if chunk_len is not None:
+        # No chunk is further than that, and tiles beyond would be made all the same.
+        n_chunks = -(-L // chunk_len)
+        n_chunks_before, n_chunks_after = min(n_chunks_before, n_chunks), min(n_chunks_after, n_chunks)
         base = low if chunks_per_run else torch.zeros((), dtype=low.dtype, device=low.device)
         chunk = (place - base) // chunk_len
         low, high = (

@@ -157,8 +157,19 @@ def test_eval_prints_bleu_with_signature_and_control(tmp_path, capsys):
     assert len(rows) == 8 and all(row["signature"] for row in rows)
     assert "BLEU cased (beam 2, alpha 0.6)" in (run / "card.md").read_text()
     assert main(["eval", str(run), "--splits", "nothing"]) == 2
-    assert main(["generate", str(run), "--prompt", "x"]) == 2
-    assert "translates" in capsys.readouterr().err
+    capsys.readouterr()
+    sentences = [source for source, _ in task_of(config, tmp_path).pairs.text("validation")[:3]]
+    # Longest first, an empty line between them: each stays in its place, and is what that sentence alone gives.
+    text = f"{max(sentences, key=len)}\n\n{min(sentences, key=len)}\n"
+    options = ["--num-beams", "2", "--average", "2", "--cache-dir", str(tmp_path / "cache")]
+    assert main(["generate", str(run), "--prompt", text, *options]) == 0
+    first, empty, last = capsys.readouterr().out.splitlines()
+    assert empty == "" and first != last
+    for sentence, translation in ((max(sentences, key=len), first), (min(sentences, key=len), last)):
+        assert main(["generate", str(run), "--prompt", sentence, *options]) == 0
+        assert capsys.readouterr().out == translation + "\n"
+    assert main(["generate", str(run), "--prompt", " "]) == 2
+    assert "give sentences, one a line" in capsys.readouterr().err
     with pytest.raises(RunError, match="translates"):
         load_trained(run)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from reformer.cli.averaged import load_averaged
 from reformer.cli.parsing import UsageError, parse
 
 
@@ -58,19 +59,14 @@ def run(arguments: Sequence[str]) -> int:
 
 def evaluate_translations(directory: Path, options: TranslationEvalOptions, command: list[str]) -> list[dict[str, Any]]:
     """Rows of every split, set and number of beams; printed and kept."""
-    from reformer.training.averaging import average_checkpoints
     from reformer.training.results import TABLE_FILE, add_results
-    from reformer.training.run_directory import CHECKPOINTS, load_model
+    from reformer.training.run_directory import load_model
     from reformer.training.tasks import make_task
     from reformer.training.translation_evaluation import BeamOptions, bleu_rows
     from reformer.training.translation_task import TranslationTask
 
     run_, model, step = load_model(directory, options.checkpoint)
-    which = f"checkpoint of step {step}"
-    if options.average is not None:
-        weights, steps = average_checkpoints(directory / CHECKPOINTS, options.average)
-        model.load_state_dict(weights)
-        which = f"mean of the checkpoints of steps {', '.join(map(str, steps))}"
+    which = load_averaged(model, directory, options.average, step)
     task = make_task(run_.config, options.cache_dir.expanduser(), run_.corpus_directory)
     assert isinstance(task, TranslationTask)
     rows: list[dict[str, Any]] = []

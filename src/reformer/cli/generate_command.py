@@ -41,8 +41,13 @@ class GenerateOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse, load and stream."""
+    """Parse, load and stream; a run that translates does that."""
     from tyro.conf import Positional
+
+    from reformer.cli import eval_translation, generate_translation
+
+    if any(eval_translation.translates(argument) for argument in arguments if not argument.startswith("-")):
+        return generate_translation.run(arguments)
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments(GenerateOptions):

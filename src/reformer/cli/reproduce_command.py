@@ -1,5 +1,6 @@
 """``reformer reproduce NAME --scale ...``: a table or figure of the paper, measured here."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,8 @@ def _print_list(results: Path, name: str | None) -> None:
     from reformer.experiments.report.listing import listing
 
     chosen = [experiment(each) for each in (NAMES if name is None else (name,))]
-    rows = read_results(results)
+    if not results.is_dir():
+        print(f"no folder {results} here: what was measured is not known (--results FOLDER)", file=sys.stderr)
+    rows = read_results(results) if results.is_dir() else []
     for each in chosen:
         print("\n".join(listing(each, rows)))

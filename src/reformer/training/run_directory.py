@@ -103,7 +103,10 @@ def load_trained(
     """``load_model`` of a run that trained a language model. Raises RunError for one that translates."""
     run, model, step = load_model(directory, which, notice)
     if not isinstance(model, ReformerLM):
-        raise RunError(f"{directory} holds a model that translates; measure it with: reformer eval {directory}")
+        raise RunError(
+            f"{directory} holds a model that translates; measure it with: reformer eval {directory}; "
+            f"translate with: reformer generate {directory} --prompt TEXT"
+        )
     return run, model, step
 
 

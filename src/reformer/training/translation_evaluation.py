@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from reformer.data.pairs import END_ID, PairSet
 from reformer.evaluation import bleu, shuffled_source_bleu
 from reformer.generation import Hypothesis, translate, translate_packed
 from reformer.training.models import Model
-from reformer.training.translation_config import PackedTranslationConfig
+from reformer.training.translation_config import PackedTranslationConfig, TranslationConfig
 from reformer.training.translation_task import TranslationTask
 
 
@@ -68,15 +68,29 @@ def translations(
 ) -> tuple[list[str], float]:
     """(the text of the best translation of each of these pairs' sources, the mean of their scores)."""
     sources, _ = task.pairs.sentences(split)
+    found = best_translations(task.config, model, [sources[row].tolist() for row in rows], options, progress)
+    vocabulary = task.pairs.vocabulary
+    scores = [best.score(options.alpha) for best in found]
+    return [vocabulary.decode(best.tokens) for best in found], sum(scores) / max(1, len(scores))
+
+
+def best_translations(
+    config: TranslationConfig,
+    model: Model,
+    sources: Sequence[list[int]],
+    options: BeamOptions,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Hypothesis]:
+    """The best translation of each of ``sources`` by a model that was trained as ``config`` says."""
     # Like lengths together: less padding, and rows that end at about the same time.
-    order = sorted(rows, key=lambda row: int(sources.lengths[row]))
+    order = sorted(range(len(sources)), key=lambda row: len(sources[row]))
     found: dict[int, Hypothesis] = {}
-    search: Any = translate_packed if isinstance(task.config, PackedTranslationConfig) else translate
+    search: Any = translate_packed if isinstance(config, PackedTranslationConfig) else translate
     for first in range(0, len(order), options.sentences_at_once):
         part = order[first : first + options.sentences_at_once]
         best = search(
             model,
-            [sources[row].tolist() for row in part],
+            [sources[row] for row in part],
             end_id=END_ID,
             num_beams=options.num_beams,
             alpha=options.alpha,
@@ -84,9 +98,7 @@ def translations(
         )
         found |= {row: hypotheses[0] for row, hypotheses in zip(part, best)}
         progress(len(found), len(order))
-    vocabulary = task.pairs.vocabulary
-    scores = [found[row].score(options.alpha) for row in rows]
-    return [vocabulary.decode(found[row].tokens) for row in rows], sum(scores) / max(1, len(scores))
+    return [found[row] for row in range(len(sources))]
 
 
 def _sets(task: TranslationTask, split: str) -> list[PairSet]:

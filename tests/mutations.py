@@ -444,8 +444,8 @@ MUTATIONS = (
     Mutation(
         "dropout: mode taken when the branch runs, not when it was made",
         "layers/reversible.py",
-        "arguments = (x, seed, segment_ids, position_ids, saved, training, *memory)",
-        "arguments = (x, seed, segment_ids, position_ids, saved, self.training, *memory)",
+        "arguments = (x, seed, segment_ids, position_ids, saved, training, memory_segment_ids, *memory)",
+        "arguments = (x, seed, segment_ids, position_ids, saved, self.training, memory_segment_ids, *memory)",
         f"{REVERSIBLE}::test_switching_the_mode_between_forward_and_backward",
     ),
     Mutation(
@@ -1392,8 +1392,8 @@ MUTATIONS = (
     Mutation(
         "pictures: EXIF is not looked at",
         "data/images/decoding.py",
-        "return ImageOps.exif_transpose(image)",
-        "return ImageOps.exif_transpose(image) and image",
+        "turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))",
+        "turn = None",
         f"{IMAGES}test_decoding.py",
     ),
     Mutation(

@@ -46,7 +46,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from reformer.cli import eval_translation, generate_translation
 
-    if any(eval_translation.translates(argument) for argument in arguments if not argument.startswith("-")):
+    # The folder of --hf holds a config.json too, of another kind.
+    of_a_run = not any(argument.split("=")[0] == "--hf" for argument in arguments)
+    if of_a_run and any(eval_translation.translates(each) for each in arguments if not each.startswith("-")):
         return generate_translation.run(arguments)
 
     @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ def _origins(experiment: Experiment, found: Sequence[Line]) -> str:
     table = markdown_table([head, *(_origin(experiment, line) for line in found)])
     changed = any(row["code"]["dirty"] for line in found for row in line.rows)
     said = (
-        "\n\nWith changes: the checkout held changes that were not committed; [log.md](log.md) says of what day's work."
+        "\n\nWith changes: the checkout held changes that were not committed; [log.md](log.md) says which."
     )
     return table + said * changed
 

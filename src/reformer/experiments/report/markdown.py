@@ -83,9 +83,7 @@ def _origins(experiment: Experiment, found: Sequence[Line]) -> str:
     head = ["line", "seeds", "steps", "time a seed", "peak memory", "hardware", "date", "commit", "command"]
     table = markdown_table([head, *(_origin(experiment, line) for line in found)])
     changed = any(row["code"]["dirty"] for line in found for row in line.rows)
-    said = (
-        "\n\nWith changes: the checkout held changes that were not committed; [log.md](log.md) says which."
-    )
+    said = "\n\nWith changes: the checkout held changes that were not committed; [log.md](log.md) says which."
     return table + said * changed
 
 

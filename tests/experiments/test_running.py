@@ -8,6 +8,7 @@ import pytest
 from reformer.bench.timing import NotRun
 from reformer.experiments.experiment import Case, Experiment, Place, Result, Stopped
 from reformer.experiments.registry import experiment
+from reformer.experiments.report.markdown import _commit
 from reformer.experiments.running import LinesNotRun, run_experiment
 from reformer.experiments.training_case import set_aside
 from reformer.training.loop import TrainingDiverged
@@ -240,3 +241,22 @@ def test_starting_anew_keeps_what_was_there_and_waits_for_who_trains_in_it(tmp_p
     assert (tmp_path / "run.before/kept").read_text() == "a"
     set_aside(directory)  # nothing there: nothing is lost
     assert (tmp_path / "run.before/kept").exists()
+
+
+def test_a_row_names_the_commits_that_trained_what_it_measures(tmp_path, monkeypatch):
+    chosen = experiment("scale")
+    name = chosen.cases("smoke", 0)[0].row
+
+    def measured_at(commit, results):
+        for module in ("reformer.training.rows", "reformer.training.loop"):
+            monkeypatch.setattr(f"{module}.code_version", lambda: {"commit": commit, "dirty": False})
+        (row,) = run_experiment(
+            chosen, "smoke", range(1), results=tmp_path / results, work=tmp_path, cache_dir=tmp_path / "cache",
+            command=[], rows=(name,), notice=lambda line: None,
+        )  # fmt: skip
+        return row["code"]
+
+    assert measured_at("a" * 40, "first") == {"commit": "a" * 40, "dirty": False}
+    later = measured_at("b" * 40, "second")
+    assert later == {"commit": "b" * 40, "dirty": False, "earlier_commits": ["a" * 40]}
+    assert _commit({"code": later}) == "aaaaaaaaaa, bbbbbbbbbb"

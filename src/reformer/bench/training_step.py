@@ -78,7 +78,7 @@ class TrainingStep:
 
     def _one_step(self) -> None:
         self._step += 1
-        self._optimizer.zero_grad(set_to_none=False)
+        self._optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self._device, dtype=self._dtype, enabled=self._dtype != torch.float32):
             loss = self._loss(self._tokens, self._step)
         loss.backward()

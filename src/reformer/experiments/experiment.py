@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class Result:
     protocol: str = ""
     checksums: Mapping[str, str] | None = None
     """The sha256 of each split of the data, where it is not drawn from seeds."""
+    trained_by: Sequence[str] = ()
+    """The commits that trained what was measured, if it is a training: a resumed one may have several."""
 
 
 @dataclass(frozen=True, kw_only=True)

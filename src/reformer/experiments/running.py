@@ -146,6 +146,10 @@ def _finished(known: list[Row], experiment: Experiment, scale: str, case: Case) 
 def _row(experiment: Experiment, scale: str, case: Case, result: Result, made_by: Row) -> Row:
     # A misspelt column must fail here, not be missing from a report months later.
     assert set(result.columns) == set(experiment.filled(case)), f"{experiment.name}, {case.row}: {[*result.columns]}"
+    code = dict(made_by["code"])
+    earlier = [commit for commit in result.trained_by if commit != code["commit"]]
+    if earlier:
+        code["earlier_commits"] = earlier
     return {
         "experiment": experiment.name,
         "scale": scale,
@@ -160,4 +164,5 @@ def _row(experiment: Experiment, scale: str, case: Case, result: Result, made_by
         "checksums": None if result.checksums is None else dict(result.checksums),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **made_by,
+        "code": code,
     }

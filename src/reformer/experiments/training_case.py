@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reformer.experiments.experiment import Case, Place, Result, Stopped, short_id
+from reformer.training.card import commits
 from reformer.training.config import TrainConfig
 from reformer.training.loop import train
 from reformer.training.metrics import METRICS_FILE, read_metrics
@@ -64,6 +65,7 @@ def training_case(
             curve=points or None,
             protocol=protocol,
             checksums=checksums if isinstance(checksums, dict) else None,
+            trained_by=commits(directory),
         )
 
     identity = {"train": described, "measured": measured}

@@ -77,6 +77,13 @@ def read_card(directory: Path) -> dict[str, Any] | None:
     return card if isinstance(card, dict) else None
 
 
+def commits(directory: Path) -> list[str]:
+    """The commits that made the steps of the run in ``directory``, oldest first, as its card has them."""
+    code = (read_card(directory) or {}).get("code") or {}
+    named = [*code.get("earlier_commits", []), code.get("commit")]
+    return [commit for commit in dict.fromkeys(named) if commit is not None]
+
+
 def is_finished(directory: Path) -> bool:
     """Whether the card says that the run is trained to its end."""
     card = read_card(directory)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reformer.ops import as_seed, derive_seed
-from reformer.training.card import FINISHED, build_card, is_finished, read_card, write_card
+from reformer.training.card import FINISHED, build_card, commits, is_finished, write_card
 from reformer.training.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -272,9 +272,7 @@ class _Loop:
 
     def _note_earlier_code(self) -> None:
         """Say in the card by which commits the steps before this process were made, where they are others."""
-        before = (read_card(self.directory) or {}).get("code") or {}
-        commits = [*before.get("earlier_commits", []), before.get("commit")]
-        earlier = [commit for commit in dict.fromkeys(commits) if commit not in (None, self.code["commit"])]
+        earlier = [commit for commit in commits(self.directory) if commit != self.code["commit"]]
         if earlier:
             self.code["earlier_commits"] = earlier
 

@@ -128,7 +128,8 @@ def _command(experiment: Experiment, line: Line) -> str:
 
 def _commit(row: Row) -> str:
     code = row["code"]
-    return str(code["commit"])[:10] + (" with changes" if code["dirty"] else "")
+    earlier = "".join(f"{commit[:10]}, " for commit in code.get("earlier_commits", []))
+    return f"{earlier}{str(code['commit'])[:10]}" + (" with changes" if code["dirty"] else "")
 
 
 def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[str]:

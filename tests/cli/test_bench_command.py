@@ -97,6 +97,8 @@ def test_help_names_benchmarks_and_presets(capsys):
         (["attention", "--contenders", "flash"], "unknown contender 'flash'"),
         (["model", "--contenders", "trax"], "unknown contender 'trax'; contenders: reformer, transformers"),
         (["attention", "--length", "3"], "unknown option --length"),
+        (["attention", "--seq-len", "1024", "0"], "--seq-len must be at least 1, got 0"),
+        (["attention", "--preset", "toy", "--batch", "-1"], "--batch must be at least 1, got -1"),
         (["attention", "--preset", "toy", "--device", "tpu"], "--device must be auto, cpu or cuda, got 'tpu'"),
         (["report", "--document", "{folder}/none.md"], "No such file"),
     ],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,9 @@ def test_eval_prints_bleu_with_signature_and_control(tmp_path, capsys):
     for sentence, translation in ((max(sentences, key=len), first), (min(sentences, key=len), last)):
         assert main(["generate", str(run), "--prompt", sentence, *options]) == 0
         assert capsys.readouterr().out == translation + "\n"
+    for name in ("eval", "generate"):
+        assert main([name, str(run), "--average", "2", "--checkpoint", "best"]) == 2
+        assert "leave --checkpoint best or --average out" in capsys.readouterr().err
     assert main(["generate", str(run), "--prompt", " "]) == 2
     assert "give sentences, one a line" in capsys.readouterr().err
     with pytest.raises(RunError, match="translates"):
@@ -186,6 +190,20 @@ def test_bleu_of_perfect_translations_is_100_and_the_control_is_not(tmp_path, mo
     values = {(row["attention"], row["metric"]): row["value"] for row in rows}
     assert values["beam 4, alpha 0.6", "BLEU cased"] == pytest.approx(100.0)
     assert values["beam 4, alpha 0.6, sources shuffled", "BLEU cased"] < 60.0
+    assert not any("left out" in row["protocol"] for row in rows)
+
+
+def test_pairs_that_are_not_scored_are_named(tmp_path, monkeypatch):
+    config = tiny(tmp_path)
+    for lang in ("en", "de"):
+        path = Path(config.data) / f"validation.{lang}"
+        path.write_text(path.read_text() + ("words\n" if lang == "en" else "\n"))
+    task = task_of(config, tmp_path)
+    monkeypatch.setattr(
+        "reformer.training.translation_evaluation.translations", lambda task, model, split, rows, *_: ([*"aaaaaaa"], 0)
+    )
+    row = next(bleu_rows(task, None, "validation", BeamOptions(), limit=50))  # type: ignore[arg-type]
+    assert "all of the 7 pairs of validation (1 of validation left out, which have an empty side)" in row["protocol"]
 
 
 def test_only_the_first_training_pairs(tmp_path):

@@ -70,8 +70,11 @@ class AttentionOptions:
         for direction in self.directions:
             if direction not in DIRECTIONS:
                 raise ValueError(f"--directions must be of {', '.join(DIRECTIONS)}, got {direction!r}")
-        if self.repeats < 1:
-            raise ValueError(f"--repeats must be at least 1, got {self.repeats}")
+        for name in ("seq_len", "batch", "n_heads", "head_dim", "n_hashes", "chunk_len", "repeats"):
+            value = getattr(self, name)
+            least = min(value, default=0) if isinstance(value, tuple) else value
+            if least < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {least}")
         if self.tokens is not None and self.tokens < max(self.seq_len):
             raise ValueError(f"--tokens must be at least the longest length, {max(self.seq_len)}, got {self.tokens}")
 

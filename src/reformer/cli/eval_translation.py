@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from reformer.cli.averaged import load_averaged
-from reformer.cli.parsing import UsageError, parse
+from reformer.cli.parsing import UsageError, check_checkpoint, check_split, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,8 @@ def run(arguments: Sequence[str]) -> int:
 
     options = parse(Arguments, arguments, prog="reformer eval", description="BLEU of a run that translates.")
     for split in options.splits:
-        if split not in ("train", "validation", "test"):
-            raise UsageError(f"unknown split {split!r}; splits: train, validation, test")
-    if options.checkpoint not in ("latest", "best"):
-        raise UsageError(f"--checkpoint must be latest or best, got {options.checkpoint!r}")
+        check_split(split)
+    check_checkpoint(options.checkpoint, options.average)
     if options.limit < 1:
         raise UsageError(f"--limit must be at least 1, got {options.limit}")
     evaluate_translations(options.run.expanduser(), options, ["reformer", "eval", *arguments])

@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
         run: Annotated[Positional[Path], "Folder of a run."]
 
     options = parse(Arguments, arguments, prog="reformer generate", description="Translate with a trained run.")
-    check_checkpoint(options.checkpoint)
+    check_checkpoint(options.checkpoint, options.average)
     given = sys.stdin.buffer.read() if options.prompt == "-" else os.fsencode(options.prompt)
     try:
         lines = [line.rstrip("\r") for line in given.decode().removesuffix("\n").split("\n")]

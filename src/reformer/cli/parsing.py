@@ -52,10 +52,14 @@ def check_split(split: str) -> None:
         raise UsageError(f"unknown split {split!r}; splits: train, validation, test")
 
 
-def check_checkpoint(which: str) -> None:
-    """Raise UsageError unless ``which`` is latest or best."""
+def check_checkpoint(which: str, average: int | None = None) -> None:
+    """Raise UsageError unless ``which`` is latest or best, and latest where the newest ``average`` are averaged."""
     if which not in ("latest", "best"):
         raise UsageError(f"--checkpoint must be latest or best, got {which!r}")
+    if average is not None and which != "latest":
+        raise UsageError(
+            f"--average {average} is of the newest checkpoints: leave --checkpoint {which} or --average out"
+        )
 
 
 def _check_names(arguments: Sequence[str], known: list[str], prog: str) -> None:

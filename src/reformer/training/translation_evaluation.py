@@ -49,7 +49,7 @@ def bleu_rows(
         hypotheses, score = translations(task, model, split, range(one.first, last), options, progress)
         references = [target for _, target in text[one.first : last]]
         which = "all" if last == one.last else f"the first {last - one.first:,}"
-        of = f"{which} of the {one.last - one.first:,} pairs of {one.name}"
+        of = f"{which} of the {one.last - one.first:,} pairs of {one.name}{_left_out(task, split)}"
         protocol = f"{of}, at most {options.extra_tokens} tokens more than the source"
         common = {"split": f"{split}/{one.name}", "n_pairs": last - one.first, "protocol": protocol}
         for row in bleu(hypotheses, references):
@@ -99,6 +99,11 @@ def best_translations(
         found |= {row: hypotheses[0] for row, hypotheses in zip(part, best)}
         progress(len(found), len(order))
     return [found[row] for row in range(len(sources))]
+
+
+def _left_out(task: TranslationTask, split: str) -> str:
+    n = task.pairs.corpus.card["splits"][split].get("left_out", 0)
+    return f" ({n:,} of {split} left out, which have an empty side)" if n else ""
 
 
 def _sets(task: TranslationTask, split: str) -> list[PairSet]:

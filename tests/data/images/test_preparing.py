@@ -49,6 +49,13 @@ def test_archives_give_what_a_folder_gives(tmp_path: Path, cache: Path, write):
     assert rasters(load_images(str(archive), cache, 8)) == rasters(load_images(str(folder), cache, 8))
 
 
+def test_a_zip_with_the_separators_of_windows_gives_the_same(tmp_path: Path, cache: Path):
+    there = {name.replace("/", "\\"): data for name, data in {**OFFICIAL, "__MACOSX/train/._a.png": b"x"}.items()}
+    archive = write_zip(tmp_path / "there.zip", there)
+    folder = write_folder(tmp_path / "here", OFFICIAL)
+    assert rasters(load_images(str(archive), cache, 8)) == rasters(load_images(str(folder), cache, 8))
+
+
 def test_the_older_release_is_two_archives_in_a_folder(tmp_path: Path, cache: Path):
     folder = tmp_path / "imagenet64"
     folder.mkdir()

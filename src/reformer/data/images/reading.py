@@ -101,8 +101,10 @@ def _from_zip(name: str, path: Path) -> Iterator[Picture]:
         raise DataError(f"cannot read {path} as a zip archive ({reason(error)}); fetch it again") from error
     with archive:
         for info in archive.infolist():
-            if not info.is_dir() and _is_picture_entry(info.filename):
-                yield f"{name}/{info.filename}", partial(read, info)
+            # Some programs of Windows write its separator, though the format has but one.
+            entry = info.filename.replace("\\", "/")
+            if not info.is_dir() and _is_picture_entry(entry):
+                yield f"{name}/{entry}", partial(read, info)
 
 
 class _Header(tarfile.TarInfo):

@@ -98,8 +98,8 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
 
 
 _TEXT_NOTES = text_models.NOTES | {
-    "laptop": "enwik8, d_model 96 (or 48, or 192 where a line says so; faster head: embeddings and head learn four times as fast) and "
-    "windows of 512 bytes, 1,000 steps of 8 (4.1 MB), where the paper has d_model 1,024 and windows of 65,536",
+    "laptop": "enwik8, d_model 96 (or 48, or 192 where a line says so; faster head: embeddings and head learn four times as "
+    "fast) and windows of 512 bytes, 1,000 steps of 8 (4.1 MB), where the paper has d_model 1,024 and windows of 65,536",
     "gpu": "enwik8, d_model 512 and windows of 4,096 bytes, 480 steps of 16 (31 MB)",
     "paper": "enwik8, d_model 1,024 and windows of 65,536 bytes, 20,000 steps of 8",
 }

@@ -1517,6 +1517,27 @@ MUTATIONS = (
         "tests/experiments/test_running.py",
     ),
     Mutation(
+        "running: a row names only the code that evaluated",
+        "experiments/running.py",
+        """        code["earlier_commits"] = earlier""",
+        "        pass",
+        "tests/experiments/test_running.py::test_a_row_names_the_commits_that_trained_what_it_measures",
+    ),
+    Mutation(
+        "pictures: a zip's backslashes are part of a name",
+        "data/images/reading.py",
+        """info.filename.replace("\\\\", "/")""",
+        "info.filename",
+        "tests/data/images/test_preparing.py::test_a_zip_with_the_separators_of_windows_gives_the_same",
+    ),
+    Mutation(
+        "translation: pairs that are not scored are not named",
+        "training/translation_evaluation.py",
+        'which have an empty side)" if n else ""',
+        'which have an empty side)" if n < 0 else ""',
+        "tests/training/test_translation.py::test_pairs_that_are_not_scored_are_named",
+    ),
+    Mutation(
         "report: seeds of different data are averaged",
         "experiments/report/aggregate.py",
         "if any(each != data[0] for each in data):",

@@ -136,7 +136,8 @@ EXPERIMENT = Experiment(
     paper={(row, column): value for row, values in _CLAIMS.items() for column, value in zip(_COLUMNS, values)},
     notes={
         "smoke": "toy sizes: shows that everything runs, nothing else",
-        "laptop": "d_model 128, lengths 4,096 to 16,384 at 4 layers, depths 4 to 64 at 4,096",
+        "laptop": "d_model 128, lengths 4,096 to 16,384 at 4 layers, depths 4 to 64 at 4,096; bytes are the process's, with what "
+        "malloc keeps",
         "gpu": "d_model 1,024, lengths 16,384 to 65,536 at 2 layers, depths 2 to 12 at 16,384, bfloat16",
     },
     finding=finding,

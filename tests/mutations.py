@@ -124,6 +124,13 @@ MUTATIONS = (
         '"passes": config.steps',
         "tests/experiments/test_estimating.py",
     ),
+    Mutation(
+        "estimates: what is paid once is paid for each kind",
+        "experiments/estimating.py",
+        "sum(once) / len(once) + layers",
+        "sum(once) + layers",
+        "tests/experiments/test_estimating.py",
+    ),
     # Drop-ins
     Mutation(
         "drop-in: padding takes places",

@@ -53,6 +53,34 @@ def test_lines_that_take_the_same_pass_share_its_measurement(tmp_path, monkeypat
     assert other["seconds_per_pass"] == 1e9
 
 
+def test_many_layers_are_the_sum_of_what_one_and_two_of_each_kind_show(monkeypatch, tmp_path):
+    """12 layers of two kinds from four small passes, each measured once whatever lines need it."""
+    seen = []
+
+    def measure_step(model, **options):
+        seen.append(model.attention)
+        (kind,) = set(model.attention)
+        per_layer, once = {"local": (2.0, 0.5), "lsh": (3.0, 0.7), "full": (50.0, 0.6)}[kind]
+        kept, room = {"local": (10, 1000), "lsh": (20, 1500), "full": (10, 1200)}[kind]
+        depth = len(model.attention)
+        return StepCost(per_layer * depth + once, 0, kept * depth + room)
+
+    monkeypatch.setattr(estimating, "measure_step", measure_step)
+    mixed, local = estimate(tmp_path, "baselines", "paper", rows=("lsh + local", "local only"))
+    assert seen == [("local",), ("local",) * 2, ("lsh",), ("lsh",) * 2]
+    assert mixed["seconds_per_pass"] == pytest.approx(8 * 2.0 + 4 * 3.0 + (0.5 + 0.7) / 2)
+    assert mixed["peak_memory_bytes"] == 8 * 10 + 4 * 20 + 1500
+    assert mixed["total_seconds"] == mixed["passes"] * mixed["seconds_per_pass"]
+    assert local["seconds_per_pass"] == pytest.approx(12 * 2.0 + 0.5)
+    assert local["peak_memory_bytes"] == 12 * 10 + 1000
+    # The same training by another name, and one with a kind of its own.
+    estimate(tmp_path, "context", "paper", rows=("lsh + local", "full + local"))
+    assert seen[4:] == [("full",), ("full",) * 2]
+    text = section(experiment("baselines"), read_rows(tmp_path / FILE), [])
+    assert f"| lsh + local | {mixed['passes']:,} | 28.6 s, by layers |" in text
+    assert "By layers: of passes of one and of two layers of each kind" in text
+
+
 def test_an_experiment_without_trainings_says_so(tmp_path):
     with pytest.raises(ValueError, match="claims at gpu has no training to estimate"):
         estimate(tmp_path, "claims", "gpu", rows=())

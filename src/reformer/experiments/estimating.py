@@ -1,23 +1,25 @@
-"""What a training would take here, from one measured pass of it: for scales that nobody runs on this machine."""
+"""What a training would take here, from measured passes of it: for scales that nobody runs on this machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from reformer.experiments.experiment import Case, Experiment, short_id
 from reformer.experiments.row_checks import problem
 from reformer.experiments.running import chosen_cases, open_rows
 from reformer.experiments.step_case import measure_step
+from reformer.models import ReformerConfig
 from reformer.training.config import TrainConfig
 from reformer.training.rows import Row, append_line, provenance
 from reformer.training.translation_config import TranslationConfig
 
 FILE = "estimates.jsonl"
-_MEASURED = ("seconds_per_pass", "peak_memory_bytes", "date")
 
 
 def estimate_experiment(
@@ -29,36 +31,88 @@ def estimate_experiment(
     rows: tuple[str, ...] = (),
     notice: Callable[[str], None] = print,
 ) -> list[Row]:
-    """One pass (forward, backward, update) of each line's training, on random tokens.
+    """What each line's training takes, from passes (forward, backward, update) on random tokens.
 
-    Rows go to ``estimates.jsonl`` in ``results``. A pass that it holds, of this line or of another that takes the same
-    one, on this machine at this commit, is not measured again. Raises ValueError if no line is a training.
+    One pass of the whole model is measured; where that is less work, one with a single and one with two layers of each kind of
+    its attention, of which the whole is the sum. Rows go to ``estimates.jsonl`` in ``results``. A pass that it holds, of
+    whatever line, on this machine at this commit, is not measured again. Raises ValueError if no line is a training.
     """
     path = results / FILE
     cases = chosen_cases(experiment, scale, range(1), rows)
-    known = [row for row in open_rows(path) if problem(row, "estimate") is None]
+    before = [row for row in open_rows(path) if problem(row, "estimate") is None]
     done = []
     for case in cases:
         if case.training is None:
             continue
         blank = _row(experiment, scale, case, case.training, command)
-        of_this_pass = [row for row in known if _key(row) == _key(blank)]
-        of_this_line = [row for row in of_this_pass if _line(row) == _line(blank)]
+        here = [row for row in before if _place(row) == _place(blank)]
+        of_this_line = [row for row in here if _line(row) == _line(blank)]
         if of_this_line:
             done.append(of_this_line[-1])
             continue
-        if of_this_pass:
-            measured = {name: of_this_pass[-1][name] for name in _MEASURED}
-        else:
-            notice(f"{experiment.name} {scale} · {case.row}: one pass")
-            measured = _measure(case.training)
-        row = blank | measured | {"total_seconds": blank["passes"] * measured["seconds_per_pass"]}
+        known = {each["pass_id"]: each for row in here for each in _passes(row)}
+        measured = []
+        for part in _parts(case.training):
+            pass_id = short_id(_pass(part))
+            if pass_id not in known:
+                notice(f"{experiment.name} {scale} · {case.row}: one pass{_of_layers(part, case.training)}")
+                known[pass_id] = {"pass_id": pass_id} | _measure(part)
+            measured.append(known[pass_id])
+        row = blank | {"measured_passes": measured} | _whole(case.training, measured)
+        row["total_seconds"] = row["passes"] * row["seconds_per_pass"]
         append_line(path, json.dumps(row, sort_keys=True))
-        known.append(row)
+        before.append(row)
         done.append(row)
     if not done:
         raise ValueError(f"{experiment.name} at {scale} has no training to estimate; reformer reproduce --list")
     return done
+
+
+def _parts(config: TrainConfig) -> list[TrainConfig]:
+    """What is measured: the training itself, or with one and with two layers of each kind, if those are fewer layers."""
+    if not isinstance(config.model, ReformerConfig):
+        return [config]
+    kinds = dict.fromkeys(config.model.attention)
+    if 3 * len(kinds) >= len(config.model.attention):
+        return [config]
+    return [
+        dataclasses.replace(config, model=dataclasses.replace(config.model, attention=(kind,) * depth))
+        for kind in kinds
+        for depth in (1, 2)
+    ]
+
+
+def _whole(config: TrainConfig, measured: Sequence[Row]) -> Row:
+    """Seconds and peak memory of the whole pass, from those of ``_parts``.
+
+    A second layer costs what it adds to one; what is left of the first pass is paid once: in time (embeddings, head) alike for
+    every kind, in memory (parameters of those, the working memory of a layer) as much as the kind that needs the most.
+    """
+    seconds, peaks = ([float(each[name]) for each in measured] for name in ("seconds_per_pass", "peak_memory_bytes"))
+    if len(measured) == 1:
+        return {name: measured[0][name] for name in ("seconds_per_pass", "peak_memory_bytes", "date")}
+    depths = Counter(config.model.attention)
+    once, layers = _split(seconds, depths)
+    room, kept = _split(peaks, depths)
+    return {
+        "seconds_per_pass": sum(once) / len(once) + layers,
+        "peak_memory_bytes": round(max(room) + kept),
+        "date": max(each["date"] for each in measured),
+    }
+
+
+def _split(costs: Sequence[float], depths: Counter[str]) -> tuple[list[float], float]:
+    """What each kind costs once, and what all layers add, from the costs of one and of two layers of each kind."""
+    ones, twos = costs[::2], costs[1::2]
+    added = [max(0.0, two - one) for one, two in zip(ones, twos, strict=True)]
+    once = [max(0.0, one - layer) for one, layer in zip(ones, added, strict=True)]
+    return once, sum(layer * n for layer, n in zip(added, depths.values(), strict=True))
+
+
+def _of_layers(part: TrainConfig, whole: TrainConfig) -> str:
+    if part is whole:
+        return ""
+    return f" of {len(part.model.attention)} of its {part.model.attention[0]} layers"
 
 
 def _measure(config: TrainConfig) -> Row:
@@ -66,7 +120,7 @@ def _measure(config: TrainConfig) -> Row:
         config.model, seq_len=config.seq_len, batch=_batch(config), optimizer=config.optimizer.name, repeats=0
     )
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return dict(zip(_MEASURED, (cost.seconds, cost.peak_bytes, date), strict=True))
+    return {"seconds_per_pass": cost.seconds, "peak_memory_bytes": cost.peak_bytes, "date": date}
 
 
 def _batch(config: TrainConfig) -> int:
@@ -75,28 +129,39 @@ def _batch(config: TrainConfig) -> int:
     return config.batch_size
 
 
-def _row(experiment: Experiment, scale: str, case: Case, config: TrainConfig, command: list[str]) -> Row:
-    a_pass = {
+def _pass(config: TrainConfig) -> dict[str, Any]:
+    """What the cost of a pass depends on."""
+    return {
         "model": dataclasses.asdict(config.model),
         "seq_len": config.seq_len,
         "batch": _batch(config),
         "optimizer": config.optimizer.name,
     }
+
+
+def _row(experiment: Experiment, scale: str, case: Case, config: TrainConfig, command: list[str]) -> Row:
     return {
         "estimate": experiment.name,
         "scale": scale,
         "row": case.row,
         "config_id": short_id(case.config),
-        "pass_id": short_id(a_pass),
+        "pass_id": short_id(_pass(config)),
         "passes": config.steps * config.accumulate,
         **provenance(command),
     }
+
+
+def _passes(row: Row) -> list[Row]:
+    """The passes that a row was made from; rows of before there were parts are one pass."""
+    names = ("pass_id", "seconds_per_pass", "peak_memory_bytes", "date")
+    return row.get("measured_passes") or [{name: row[name] for name in names}]
 
 
 def _line(row: Row) -> tuple[object, ...]:
     return tuple(row[name] for name in ("estimate", "scale", "row", "config_id"))
 
 
-def _key(row: Row) -> tuple[object, ...]:
+def _place(row: Row) -> tuple[object, ...]:
+    """The code and the machine of a measurement."""
     code, hardware = row["code"], row["hardware"]
-    return row["pass_id"], code["commit"], (hardware["cpu"], hardware["torch_threads"], tuple(hardware["gpus"]))
+    return code["commit"], hardware["cpu"], hardware["torch_threads"], tuple(hardware["gpus"])

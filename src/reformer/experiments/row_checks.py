@@ -38,6 +38,20 @@ def _is_curve(value: Any) -> bool:
     )
 
 
+_MEASURED_PASS = ("seconds_per_pass", "peak_memory_bytes")
+
+
+def _is_passes(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(
+            _holds("pass_id", "date", *_MEASURED_PASS)(each) and all(_is_number(each[name]) for name in _MEASURED_PASS)
+            for each in value
+        )
+    )
+
+
 _EVERY: dict[str, tuple[str, Check]] = {
     "scale": ("a text", _is_text),
     "row": ("a text", _is_text),
@@ -59,6 +73,7 @@ _OF = {
     | {
         "command": ("a text", _is_text),
         "pass_id": ("a text", _is_text),
+        "measured_passes": ("a list of passes with seconds and memory", _is_passes),
         **{
             name: ("a finite number", _is_number)
             for name in ("passes", "seconds_per_pass", "total_seconds", "peak_memory_bytes")
@@ -66,7 +81,7 @@ _OF = {
     },
 }
 KINDS = tuple(_OF)
-_OPTIONAL = ("curve",)
+_OPTIONAL = ("curve", "measured_passes")
 
 
 def problem(row: Row, kind: str) -> str | None:

@@ -133,7 +133,7 @@ def _commit(row: Row) -> str:
 
 
 def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[str]:
-    """What the lines of a scale that was not run would take, from one pass of each: the newest of every line."""
+    """What the lines of a scale that was not run would take, from measured passes: the newest of every line."""
     current = {case.row: short_id(case.config) for case in experiment.cases(scale, 0)}
     found = {
         row["row"]: row
@@ -148,15 +148,23 @@ def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[
     head = ["what it would take", "passes", "a pass", "a seed", "peak memory", "hardware", "date", "commit", "command"]
     return [
         markdown_table([head, *(_estimate(row) for row in found.values()), *rest]),
-        "Estimated from one measured pass (forward, backward, update) on random tokens, evaluation not counted.",
+        "Estimated from one measured pass (forward, backward, update) on random tokens, evaluation not counted."
+        + (_BY_LAYERS if any(map(_by_layers, found.values())) else ""),
     ]
+
+
+_BY_LAYERS = " By layers: of passes of one and of two layers of each kind, what the second adds for every layer, the rest once."
+
+
+def _by_layers(row: Row) -> bool:
+    return len(row.get("measured_passes", ())) > 1
 
 
 def _estimate(row: Row) -> list[str]:
     return [
         row["row"],
         f"{row['passes']:,}",
-        f"{row['seconds_per_pass']:.3g} s",
+        f"{row['seconds_per_pass']:.3g} s{', by layers' * _by_layers(row)}",
         f"{row['total_seconds'] / 86_400:,.1f} days",
         format_bytes(row["peak_memory_bytes"]),
         machine(row),

@@ -153,7 +153,9 @@ def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[
     ]
 
 
-_BY_LAYERS = " By layers: of passes of one and of two layers of each kind, what the second adds for every layer, the rest once."
+_BY_LAYERS = (
+    " By layers: of passes of one and of two layers of each kind, what the second adds for every layer, the rest once."
+)
 
 
 def _by_layers(row: Row) -> bool:

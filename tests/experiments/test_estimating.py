@@ -81,6 +81,25 @@ def test_many_layers_are_the_sum_of_what_one_and_two_of_each_kind_show(monkeypat
     assert "By layers: of passes of one and of two layers of each kind" in text
 
 
+def test_a_kill_between_two_parts_loses_neither(monkeypatch, tmp_path):
+    seen = []
+
+    def measure_step(model, **options):
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(model.attention)
+        return StepCost(1.0, 0, 2**20)
+
+    monkeypatch.setattr(estimating, "measure_step", measure_step)
+    with pytest.raises(KeyboardInterrupt):
+        estimate(tmp_path, "baselines", "paper", rows=("lsh + local",))
+    assert len(seen) == 3
+    assert "what it would take" not in section(experiment("baselines"), read_rows(tmp_path / FILE), [])
+    (local,) = estimate(tmp_path, "baselines", "paper", rows=("local only",))
+    assert len(seen) == 3, "a part of another line was measured again"
+    assert local["seconds_per_pass"] == 1.0
+
+
 def test_an_experiment_without_trainings_says_so(tmp_path):
     with pytest.raises(ValueError, match="claims at gpu has no training to estimate"):
         estimate(tmp_path, "claims", "gpu", rows=())

@@ -55,8 +55,18 @@ def estimate_experiment(
         for part in _parts(case.training):
             pass_id = short_id(_pass(part))
             if pass_id not in known:
-                notice(f"{experiment.name} {scale} · {case.row}: one pass{_of_layers(part, case.training)}")
+                name = case.row if part is case.training else _layers(part)
+                notice(f"{experiment.name} {scale} · {name}: one pass")
                 known[pass_id] = {"pass_id": pass_id} | _measure(part)
+                if part is not case.training:
+                    # A row of its own: a kill may come before the whole is known, minutes or hours later.
+                    alone = {
+                        "row": name,
+                        "config_id": pass_id,
+                        "passes": 1,
+                        "total_seconds": known[pass_id]["seconds_per_pass"],
+                    }
+                    append_line(path, json.dumps(blank | alone | known[pass_id], sort_keys=True))
             measured.append(known[pass_id])
         row = blank | {"measured_passes": measured} | _whole(case.training, measured)
         row["total_seconds"] = row["passes"] * row["seconds_per_pass"]
@@ -109,10 +119,9 @@ def _split(costs: Sequence[float], depths: Counter[str]) -> tuple[list[float], f
     return once, sum(layer * n for layer, n in zip(added, depths.values(), strict=True))
 
 
-def _of_layers(part: TrainConfig, whole: TrainConfig) -> str:
-    if part is whole:
-        return ""
-    return f" of {len(part.model.attention)} of its {part.model.attention[0]} layers"
+def _layers(part: TrainConfig) -> str:
+    kind, depth = part.model.attention[0], len(part.model.attention)
+    return f"{depth} {kind} layer{'s' * (depth > 1)}"
 
 
 def _measure(config: TrainConfig) -> Row:

@@ -32,7 +32,7 @@ class ReproduceOptions:
     cache_dir: Path = Path("~/.cache/reformer")
     """Where prepared corpora are kept."""
     estimate: bool = False
-    """Run nothing: measure one pass of each training here, and say what the whole would take."""
+    """Train nothing: measure a pass of each training here (deep models: of their layers), and say what the whole would take."""
     list: bool = False
     """List the experiments: what each is, and the paper's number beside ours, where and when that was measured."""
 

@@ -20,6 +20,7 @@ from reformer.training.rows import Row, append_line, provenance
 from reformer.training.translation_config import TranslationConfig
 
 FILE = "estimates.jsonl"
+_MEASURED = ("seconds_per_pass", "peak_memory_bytes", "date")
 
 
 def estimate_experiment(
@@ -60,22 +61,22 @@ def estimate_experiment(
                 known[pass_id] = {"pass_id": pass_id} | _measure(part)
                 if part is not case.training:
                     # A row of its own: a kill may come before the whole is known, minutes or hours later.
-                    alone = {
-                        "row": name,
-                        "config_id": pass_id,
-                        "passes": 1,
-                        "total_seconds": known[pass_id]["seconds_per_pass"],
-                    }
-                    append_line(path, json.dumps(blank | alone | known[pass_id], sort_keys=True))
+                    alone = {"row": name, "config_id": pass_id, "passes": 1} | known[pass_id]
+                    _append(path, blank | alone)
             measured.append(known[pass_id])
-        row = blank | {"measured_passes": measured} | _whole(case.training, measured)
-        row["total_seconds"] = row["passes"] * row["seconds_per_pass"]
-        append_line(path, json.dumps(row, sort_keys=True))
+        row = _append(path, blank | {"measured_passes": measured} | _whole(case.training, measured))
         before.append(row)
         done.append(row)
     if not done:
         raise ValueError(f"{experiment.name} at {scale} has no training to estimate; reformer reproduce --list")
     return done
+
+
+def _append(path: Path, row: Row) -> Row:
+    """Keep ``row``, with what all its passes take."""
+    row = row | {"total_seconds": row["passes"] * row["seconds_per_pass"]}
+    append_line(path, json.dumps(row, sort_keys=True))
+    return row
 
 
 def _parts(config: TrainConfig) -> list[TrainConfig]:
@@ -98,12 +99,11 @@ def _whole(config: TrainConfig, measured: Sequence[Row]) -> Row:
     A second layer costs what it adds to one; what is left of the first pass is paid once: in time (embeddings, head) alike for
     every kind, in memory (parameters of those, the working memory of a layer) as much as the kind that needs the most.
     """
-    seconds, peaks = ([float(each[name]) for each in measured] for name in ("seconds_per_pass", "peak_memory_bytes"))
     if len(measured) == 1:
-        return {name: measured[0][name] for name in ("seconds_per_pass", "peak_memory_bytes", "date")}
+        return {name: measured[0][name] for name in _MEASURED}
     depths = Counter(config.model.attention)
-    once, layers = _split(seconds, depths)
-    room, kept = _split(peaks, depths)
+    once, layers = _split([each["seconds_per_pass"] for each in measured], depths)
+    room, kept = _split([each["peak_memory_bytes"] for each in measured], depths)
     return {
         "seconds_per_pass": sum(once) / len(once) + layers,
         "peak_memory_bytes": round(max(room) + kept),
@@ -129,7 +129,7 @@ def _measure(config: TrainConfig) -> Row:
         config.model, seq_len=config.seq_len, batch=_batch(config), optimizer=config.optimizer.name, repeats=0
     )
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"seconds_per_pass": cost.seconds, "peak_memory_bytes": cost.peak_bytes, "date": date}
+    return dict(zip(_MEASURED, (cost.seconds, cost.peak_bytes, date), strict=True))
 
 
 def _batch(config: TrainConfig) -> int:
@@ -162,8 +162,7 @@ def _row(experiment: Experiment, scale: str, case: Case, config: TrainConfig, co
 
 def _passes(row: Row) -> list[Row]:
     """The passes that a row was made from; rows of before there were parts are one pass."""
-    names = ("pass_id", "seconds_per_pass", "peak_memory_bytes", "date")
-    return row.get("measured_passes") or [{name: row[name] for name in names}]
+    return row.get("measured_passes") or [{name: row[name] for name in ("pass_id", *_MEASURED)}]
 
 
 def _line(row: Row) -> tuple[object, ...]:

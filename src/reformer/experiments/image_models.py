@@ -15,7 +15,8 @@ from reformer.training.tasks import Task
 NOTES = {
     "smoke": "drawn pictures of 8 x 8, 3 steps: shows that everything runs, nothing else",
     "laptop": "5,000 photographs called photographs in the cache (docs/images.md), reduced to 16 x 16 (768 tokens), "
-    "3 layers of d_model 96, chunks of 16, 1,000 steps of 4; the paper: imagenet64 (12,288 tokens), d_model 1,024, chunks of 128",
+    "3 layers of d_model 96, chunks of 16, 1,000 steps of 4, embeddings and head at 6 times Muon's rate; "
+    "the paper: imagenet64 (12,288 tokens), d_model 1,024, chunks of 128",
     "gpu": "the photographs at 64 x 64 (12,288 tokens), 3 layers of d_model 512, chunks of 128, 3,000 steps of 4",
     "paper": "imagenet64, 3 layers of d_model 1,024, chunks of 128, 500,000 steps of 8",
 }

@@ -7,7 +7,8 @@ of its own (a projection more a layer, logits over the root of the head size); "
 x + f(x), with as many parameters as the base. In the paper the curves of each pair lie on one another. On text, laptop and gpu
 train the reversible and the ordinary model also with embeddings and head four times as fast, the laptop also at half and at
 twice their width: how far they are apart depends on both. (The head reads two streams; the ordinary model's are one and the
-same, so that at equal learning rates its head learns twice as fast.)
+same, so that at equal learning rates its head learns twice as fast.) On pictures the laptop trains the two for twice as long
+once more.
 Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two CPU cores, two lines at a time on one thread each,
 12 to 40 minutes by machine. gpu: one accelerator, 20 seconds of training on text on an H200 (pictures not timed). paper: 8
 accelerators in the paper; ``--estimate`` says what it takes here.
@@ -51,6 +52,8 @@ _OTHER_SETTINGS: dict[str, dict[str, _Setting]] = {
     | _FASTER_HEAD,
     "gpu": _FASTER_HEAD,
 }
+# How long those two are trained on pictures once more, in steps.
+_LONGER: dict[str, int] = {"laptop": 2000}
 _SHAPES: dict[str, dict[str, Any]] = {
     "laptop": {"seq_len": 512, "batch_size": 8, "steps": 1000, "eval_every": 125},
     "gpu": {"seq_len": 4096, "batch_size": 16, "steps": 480, "eval_every": 120, "eval_bytes": 131_072},
@@ -78,13 +81,15 @@ def cases(scale: str, seed: int) -> list[Case]:
     for setting, (model, optimizer) in _OTHER_SETTINGS.get(scale, {}).items():
         on_text[f"{setting}, reversible"] = model, optimizer
         on_text[f"{setting}, ordinary"] = model | _ORDINARY, optimizer
+    on_images = {name: image_config(scale, seed, kind="full", **changes) for name, changes in _LINES.items()}
+    if steps := _LONGER.get(scale):
+        for kind in ("reversible", "ordinary"):
+            config = on_images[f"shared QK, {kind}"]
+            on_images[f"{steps:,} steps, {kind}"] = replace(config, steps=steps, eval_every=steps // 8)
     return [
         training_case(f"enwik8, {name}", _text(scale, seed, *changes), measure, measured=measured, columns=(_TEXT,))
         for name, changes in on_text.items()
-    ] + [
-        image_case(f"images, {name}", image_config(scale, seed, kind="full", **changes), scale, _IMAGES)
-        for name, changes in _LINES.items()
-    ]
+    ] + [image_case(f"images, {name}", config, scale, _IMAGES) for name, config in on_images.items()]
 
 
 def finding(lines: Mapping[str, Line]) -> list[str]:
@@ -93,6 +98,9 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
     pairs = [("enwik8", other, base, _TEXT) for other in others]
     pairs += [("enwik8", f"{each}, ordinary", f"{each}, reversible", _TEXT) for each in _OTHER_SETTINGS["laptop"]]
     pairs += [("images", other, base, _IMAGES) for other in others]
+    pairs += [
+        ("images", f"{steps:,} steps, ordinary", f"{steps:,} steps, reversible", _IMAGES) for steps in _LONGER.values()
+    ]
     found = []
     for data, other, of, column in pairs:
         compared = difference(lines, f"{data}, {other}", f"{data}, {of}", column)
@@ -107,6 +115,7 @@ _TEXT_NOTES = text_models.NOTES | {
     "gpu": "enwik8, d_model 512 and windows of 4,096 bytes, 480 steps of 16 (31 MB); faster head: as on a laptop",
     "paper": "enwik8, d_model 1,024 and windows of 65,536 bytes, 20,000 steps of 8",
 }
+_PICTURE_NOTES = image_models.NOTES | {"laptop": f"{image_models.NOTES['laptop']}; 2,000 steps where a line says so"}
 
 EXPERIMENT = Experiment(
     name="figure3",
@@ -116,7 +125,7 @@ EXPERIMENT = Experiment(
     columns=(_TEXT, _IMAGES),
     cases=cases,
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
-    notes={scale: f"text: {note}; pictures: {image_models.NOTES[scale]}" for scale, note in _TEXT_NOTES.items()},
+    notes={scale: f"text: {note}; pictures: {_PICTURE_NOTES[scale]}" for scale, note in _TEXT_NOTES.items()},
     digits=3,
     curve=("step", "validation bits per byte or dim"),
     finding=finding,

@@ -88,15 +88,12 @@ def test_gradients_of_source_embeddings_reach_through_both_sides():
     for reversible in (True, False):
         model = tiny(reversible=reversible, **NOISY)
         features = exact_normal(3, 11, 8).requires_grad_()
-        memory = model.encode(source_embeds=features, segment_ids=SOURCE_IDS, seed=3)
-        memory.retain_grad()
-        x = model._embed(model._target_embeddings(TARGET), TARGET_IDS, torch.tensor(1))
-        y1, y2 = model.stack(x, x, seed=2, segment_ids=TARGET_IDS, memory=memory, memory_segment_ids=SOURCE_IDS)
-        (y1 * y2).sum().backward()
-        results.append({"features": features.grad, "memory": memory.grad})
-    assert_same(*results)
-    assert results[0]["memory"][SOURCE_IDS < 0].eq(0).all()
-    assert results[0]["features"][SOURCE_IDS >= 0].ne(0).any(-1).all()  # single features may be dropped
+        arguments = {"source_segment_ids": SOURCE_IDS, "segment_ids": TARGET_IDS, "seed": 3}
+        model(None, TARGET, source_embeds=features, **arguments).square().sum().backward()
+        results.append(features.grad)
+    torch.testing.assert_close(*results)
+    assert results[0][SOURCE_IDS < 0].eq(0).all()
+    assert results[0][SOURCE_IDS >= 0].ne(0).any(-1).all()  # single features may be dropped
 
 
 @pytest.mark.parametrize("changes", [*KINDS[:2], {"streams": 1, "reversible": False}], ids=str)
@@ -273,7 +270,9 @@ def test_errors():
     with refuses(ValueError, "tokens must be [batch of the source, length]", "got [2, 4]"):
         model(SOURCE, TARGET[:2, :4])
     with refuses(ValueError, "exactly one of source and source_embeds"):
-        model.encode()
+        model(None, TARGET)
+    with refuses(ValueError, "exactly one of source and source_embeds"):
+        model(SOURCE, TARGET, source_embeds=exact_normal(3, 11, 8))
     source, target, ids = SOURCE[:, :5], TARGET[:, :5], torch.zeros(SOURCE.shape[0], 6).long()
     with refuses(ValueError, "source_segment_ids must be [batch, length], as the source", ", 5]", ", 6]"):
         model(source, target, source_segment_ids=ids)

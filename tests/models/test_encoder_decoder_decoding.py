@@ -39,6 +39,15 @@ def test_equals_the_parallel_pass(calls: list[int], changes: dict):
     torch.testing.assert_close(found, in_parallel(model, SOURCE, TARGET, SOURCE_IDS), rtol=1e-4, atol=1e-4)
 
 
+def test_vectors_in_place_of_the_source():
+    model = model_of(source_vocab_size=20).eval()
+    vectors = model.source_embedding(SOURCE)
+    expected = in_parallel(model, SOURCE, TARGET, SOURCE_IDS)
+    assert torch.equal(model(None, TARGET, source_embeds=vectors, source_segment_ids=SOURCE_IDS, seed=0), expected)
+    state = model.decoding_state(source_embeds=vectors, source_segment_ids=SOURCE_IDS, max_len=13)
+    torch.testing.assert_close(model.decode(TARGET, state), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_with_left_padding_of_the_target():
     model = model_of()
     ids = torch.zeros_like(TARGET)

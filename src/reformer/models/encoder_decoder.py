@@ -70,9 +70,10 @@ class ReformerEncoderDecoder(nn.Module):
 
     def forward(
         self,
-        source: Tensor,
+        source: Tensor | None,
         tokens: Tensor,
         *,
+        source_embeds: Tensor | None = None,
         targets: Tensor | None = None,
         source_segment_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
@@ -85,6 +86,7 @@ class ReformerEncoderDecoder(nn.Module):
         Args:
             source: ids [B, S]; ``tokens``: ids [B, T], of which position t predicts the token after tokens[:, t]
                 (``shift_right`` makes such inputs).
+            source_embeds: vectors [B, S, d_model] in place of a source of None (features of one's own).
             source_segment_ids, segment_ids: [B, S] and [B, T]; negative is padding, on either side inert. Packed pairs have
                 ids of their own, the same on both sides: where both are given, a target token reads the source tokens
                 of its id (none of that id: nothing). Where ``segment_ids`` is None it reads all that is not padding.
@@ -94,9 +96,9 @@ class ReformerEncoderDecoder(nn.Module):
         Raises ValueError for a length beyond the positions or shapes that do not fit.
         """
         seed = resolve_seed(seed, self.training)
-        memory = self.encode(source, segment_ids=source_segment_ids, seed=seed)
+        memory = self.encode(source, source_embeds=source_embeds, segment_ids=source_segment_ids, seed=seed)
         x = self._embed(self._target_embeddings(tokens), segment_ids, derive_seed(seed, _DECODER_EMBEDDING))
-        require_shape("tokens", tokens, (source.shape[0], None), "[batch of the source, length]")
+        require_shape("tokens", tokens, (memory.shape[0], None), "[batch of the source, length]")
         y1, y2 = self.stack(
             x,
             x,
@@ -143,29 +145,27 @@ class ReformerEncoderDecoder(nn.Module):
     @torch.no_grad()
     def decoding_state(
         self,
-        source: Tensor,
+        source: Tensor | None = None,
         *,
+        source_embeds: Tensor | None = None,
         source_segment_ids: Tensor | None = None,
         max_len: int | None = None,
         seed: int | Tensor = 0,
     ) -> EncoderDecoderState:
-        """A state for ``decode`` that holds the encoder's output for ``source`` [B, S] and no target token.
+        """A state for ``decode`` that holds the encoder's output for ``source`` [B, S], or vectors in its place, and no token.
 
         Rows of at most ``max_len`` target tokens (default: the longest input); ``seed`` fixes the rotations of both
         sides, as in ``forward``. Raises ValueError for a row of more than one segment.
         """
-        if source_segment_ids is not None:
-            require_shape(
-                "source_segment_ids", source_segment_ids, tuple(source.shape[:2]), "[batch, length], as the source,"
-            )
-            require_one_segment("source_segment_ids", source_segment_ids)
         modes = [(module, module.training) for module in self.modules()]
         try:
-            memory = self.eval().encode(source, segment_ids=source_segment_ids, seed=seed)
+            memory = self.eval().encode(source, source_embeds=source_embeds, segment_ids=source_segment_ids, seed=seed)
         finally:
             for module, mode in modes:
                 module.training = mode
-        decoder = DecodingState(self, source.shape[0], max_len, seed)
+        if source_segment_ids is not None:
+            require_one_segment("source_segment_ids", source_segment_ids)
+        decoder = DecodingState(self, memory.shape[0], max_len, seed)
         return EncoderDecoderState(decoder, read_memory(self.stack, memory, source_segment_ids))
 
     @torch.no_grad()

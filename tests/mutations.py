@@ -131,6 +131,13 @@ MUTATIONS = (
         "sum(once) + layers",
         "tests/experiments/test_estimating.py",
     ),
+    Mutation(
+        "estimates: the square of the length forgotten",
+        "experiments/estimating.py",
+        'part.seq_len * line(first["seconds_per_pass"] / short, second["seconds_per_pass"] / long)',
+        'line(first["seconds_per_pass"], second["seconds_per_pass"])',
+        "tests/experiments/test_estimating.py",
+    ),
     # Drop-ins
     Mutation(
         "drop-in: padding takes places",

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from reformer.experiments import estimating
 from reformer.experiments.estimating import FILE, estimate_experiment
@@ -73,12 +74,44 @@ def test_many_layers_are_the_sum_of_what_one_and_two_of_each_kind_show(monkeypat
     assert mixed["total_seconds"] == mixed["passes"] * mixed["seconds_per_pass"]
     assert local["seconds_per_pass"] == pytest.approx(12 * 2.0 + 0.5)
     assert local["peak_memory_bytes"] == 12 * 10 + 1000
-    # The same training by another name, and one with a kind of its own.
-    estimate(tmp_path, "context", "paper", rows=("lsh + local", "full + local"))
-    assert seen[4:] == [("full",), ("full",) * 2]
+    # The same training by another name.
+    estimate(tmp_path, "context", "paper", rows=("lsh + local",))
+    assert len(seen) == 4
     text = section(experiment("baselines"), read_rows(tmp_path / FILE), [])
-    assert f"| lsh + local | {mixed['passes']:,} | 28.6 s, by layers |" in text
-    assert "By layers: of passes of one and of two layers of each kind" in text
+    assert f"| lsh + local | {mixed['passes']:,} | 28.6 s, from parts |" in text
+    assert "From parts: from passes of one and of two layers of each kind" in text
+
+
+def test_long_full_attention_is_continued_from_shorter_sequences(monkeypatch, tmp_path):
+    """What grows with the length and what with its square are found again, of layers and of whole models."""
+    seen = []
+
+    def seconds(kinds, length):
+        return sum({"local": 2e-5 * length, "full": 3e-5 * length + 1e-8 * length**2}[kind] for kind in kinds)
+
+    def measure_step(model, seq_len, **options):
+        seen.append((model.attention, seq_len))
+        return StepCost(seconds(model.attention, seq_len), 0, 1_000_000 + 100 * seq_len * len(model.attention))
+
+    monkeypatch.setattr(estimating, "measure_step", measure_step)
+    monkeypatch.setattr(estimating, "chosen_device", lambda name: torch.device("cpu"))
+    (whole,) = estimate(tmp_path, "figure3", "paper", rows=("enwik8, shared QK, reversible",))
+    assert seen == [(("full",) * 3, 8192), (("full",) * 3, 16_384)]
+    assert whole["seconds_per_pass"] == pytest.approx(seconds(("full",) * 3, 65_536))
+    assert whole["peak_memory_bytes"] == 1_000_000 + 100 * 65_536 * 3
+    (deep,) = estimate(tmp_path, "baselines", "paper", rows=("full + local",))
+    local, full = (
+        [(("local",) * n, 65_536) for n in (1, 2)],
+        [(("full",) * n, k) for n in (1, 2) for k in (8192, 16_384)],
+    )
+    assert seen[2:] == [*local, *full]
+    assert deep["seconds_per_pass"] == pytest.approx(seconds(("full",) * 4 + ("local",) * 8, 65_536))
+    assert deep["peak_memory_bytes"] == 1_000_000 + 100 * 65_536 * 12
+    # An accelerator does all of it in seconds.
+    monkeypatch.setattr(estimating, "chosen_device", lambda name: torch.device("cuda"))
+    (tmp_path / FILE).unlink()
+    estimate(tmp_path, "figure3", "paper", rows=("enwik8, shared QK, reversible",))
+    assert seen[8:] == [(("full",) * 3, 65_536)]
 
 
 def test_a_kill_between_two_parts_loses_neither(monkeypatch, tmp_path):

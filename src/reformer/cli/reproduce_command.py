@@ -32,7 +32,8 @@ class ReproduceOptions:
     cache_dir: Path = Path("~/.cache/reformer")
     """Where prepared corpora are kept."""
     estimate: bool = False
-    """Train nothing: measure a pass of each training here (deep models: of their layers), and say what the whole would take."""
+    """Train nothing: measure a pass of each training here (of deep models and long full attention: parts of one), and say what the
+    whole would take."""
     list: bool = False
     """List the experiments: what each is, and the paper's number beside ours, where and when that was measured."""
 

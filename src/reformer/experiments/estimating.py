@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from reformer.experiments.running import chosen_cases, open_rows
 from reformer.experiments.step_case import measure_step
 from reformer.models import ReformerConfig
 from reformer.training.config import TrainConfig
+from reformer.training.environment import chosen_device
 from reformer.training.rows import Row, append_line, provenance
 from reformer.training.translation_config import TranslationConfig
 
 FILE = "estimates.jsonl"
-_MEASURED = ("seconds_per_pass", "peak_memory_bytes", "date")
+_COSTS = ("seconds_per_pass", "peak_memory_bytes")
+_MEASURED = (*_COSTS, "date")
+# Tokens from which full attention is measured on shorter sequences.
+_LONG = 32_768
 
 
 def estimate_experiment(
@@ -35,8 +40,11 @@ def estimate_experiment(
     """What each line's training takes, from passes (forward, backward, update) on random tokens.
 
     One pass of the whole model is measured; where that is less work, one with a single and one with two layers of each kind of
-    its attention, of which the whole is the sum. Rows go to ``estimates.jsonl`` in ``results``. A pass that it holds, of
-    whatever line, on this machine at this commit, is not measured again. Raises ValueError if no line is a training.
+    its attention, of which the whole is the sum; with full attention over long sequences on a CPU, passes at an eighth and at
+    a quarter of the length, continued by what grows with the length and what with its square. Rows go to ``estimates.jsonl``
+    in ``results``. A pass that it holds, of whatever line, on this machine at this commit, is not measured again.
+
+    Raises ValueError if no line is a training.
     """
     path = results / FILE
     cases = chosen_cases(experiment, scale, range(1), rows)
@@ -52,19 +60,22 @@ def estimate_experiment(
             done.append(of_this_line[-1])
             continue
         known = {each["pass_id"]: each for row in here for each in _passes(row)}
-        measured = []
-        for part in _parts(case.training):
-            pass_id = short_id(_pass(part))
-            if pass_id not in known:
-                name = case.row if part is case.training else _layers(part)
-                notice(f"{experiment.name} {scale} · {name}: one pass")
-                known[pass_id] = {"pass_id": pass_id} | _measure(part)
-                if part is not case.training:
-                    # A row of its own: a kill may come before the whole is known, minutes or hours later.
-                    alone = {"row": name, "config_id": pass_id, "passes": 1} | known[pass_id]
-                    _append(path, blank | alone)
-            measured.append(known[pass_id])
-        row = _append(path, blank | {"measured_passes": measured} | _whole(case.training, measured))
+        parts = _parts(case.training)
+        for each in chain.from_iterable(map(_slices, parts)):
+            pass_id = short_id(_pass(each))
+            if pass_id in known:
+                continue
+            name = case.row if each == case.training else _name(each)
+            notice(f"{experiment.name} {scale} · {name}: one pass")
+            known[pass_id] = {"pass_id": pass_id} | _measure(each)
+            if each != case.training:
+                # A row of its own: a kill may come before the whole is known, minutes or hours later.
+                _append(path, blank | {"row": name, "config_id": pass_id, "passes": 1} | known[pass_id])
+        measured = [[known[short_id(_pass(each))] for each in _slices(part)] for part in parts]
+        whole = _whole(case.training, list(map(_at_full_length, parts, measured)))
+        passes = list(chain.from_iterable(measured))
+        date = max(each["date"] for each in passes)
+        row = _append(path, blank | {"measured_passes": passes, "date": date} | whole)
         before.append(row)
         done.append(row)
     if not done:
@@ -93,22 +104,42 @@ def _parts(config: TrainConfig) -> list[TrainConfig]:
     ]
 
 
-def _whole(config: TrainConfig, measured: Sequence[Row]) -> Row:
+def _slices(part: TrainConfig) -> list[TrainConfig]:
+    """What is measured of a part: itself, or two shorter passes where full attention would take a CPU an hour."""
+    kinds = part.model.attention if isinstance(part.model, ReformerConfig) else ()
+    if "full" not in kinds or part.seq_len < _LONG or chosen_device("auto").type != "cpu":
+        return [part]
+    return [dataclasses.replace(part, seq_len=part.seq_len // share) for share in (8, 4)]
+
+
+def _at_full_length(part: TrainConfig, measured: Sequence[Row]) -> Row:
+    """Seconds (a L + b L²) and peak memory (a + b L) of a part of length L, from those of its slices."""
+    if len(measured) == 1:
+        return {name: measured[0][name] for name in _COSTS}
+    short, long = (each.seq_len for each in _slices(part))
+    first, second = measured
+
+    def line(at_short: float, at_long: float) -> float:
+        return at_short + (at_long - at_short) * (part.seq_len - short) / (long - short)
+
+    return {
+        "seconds_per_pass": part.seq_len * line(first["seconds_per_pass"] / short, second["seconds_per_pass"] / long),
+        "peak_memory_bytes": round(line(first["peak_memory_bytes"], second["peak_memory_bytes"])),
+    }
+
+
+def _whole(config: TrainConfig, of_parts: Sequence[Row]) -> Row:
     """Seconds and peak memory of the whole pass, from those of ``_parts``.
 
     A second layer costs what it adds to one; what is left of the first pass is paid once: in time (embeddings, head) alike for
     every kind, in memory (parameters of those, the working memory of a layer) as much as the kind that needs the most.
     """
-    if len(measured) == 1:
-        return {name: measured[0][name] for name in _MEASURED}
+    if len(of_parts) == 1:
+        return of_parts[0]
     depths = Counter(config.model.attention)
-    once, layers = _split([each["seconds_per_pass"] for each in measured], depths)
-    room, kept = _split([each["peak_memory_bytes"] for each in measured], depths)
-    return {
-        "seconds_per_pass": sum(once) / len(once) + layers,
-        "peak_memory_bytes": round(max(room) + kept),
-        "date": max(each["date"] for each in measured),
-    }
+    once, layers = _split([each["seconds_per_pass"] for each in of_parts], depths)
+    room, kept = _split([each["peak_memory_bytes"] for each in of_parts], depths)
+    return {"seconds_per_pass": sum(once) / len(once) + layers, "peak_memory_bytes": round(max(room) + kept)}
 
 
 def _split(costs: Sequence[float], depths: Counter[str]) -> tuple[list[float], float]:
@@ -119,9 +150,9 @@ def _split(costs: Sequence[float], depths: Counter[str]) -> tuple[list[float], f
     return once, sum(layer * n for layer, n in zip(added, depths.values(), strict=True))
 
 
-def _layers(part: TrainConfig) -> str:
-    kind, depth = part.model.attention[0], len(part.model.attention)
-    return f"{depth} {kind} layer{'s' * (depth > 1)}"
+def _name(part: TrainConfig) -> str:
+    kinds, depth = dict.fromkeys(part.model.attention), len(part.model.attention)
+    return f"{depth} {' and '.join(kinds)} layer{'s' * (depth > 1)}, {part.seq_len:,} tokens"
 
 
 def _measure(config: TrainConfig) -> Row:

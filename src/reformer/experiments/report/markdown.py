@@ -149,16 +149,17 @@ def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[
     return [
         markdown_table([head, *(_estimate(row) for row in found.values()), *rest]),
         "Estimated from one measured pass (forward, backward, update) on random tokens, evaluation not counted."
-        + (_BY_LAYERS if any(map(_by_layers, found.values())) else ""),
+        + (_FROM_PARTS if any(map(_from_parts, found.values())) else ""),
     ]
 
 
-_BY_LAYERS = (
-    " By layers: of passes of one and of two layers of each kind, what the second adds for every layer, the rest once."
+_FROM_PARTS = (
+    " From parts: from passes of one and of two layers of each kind, what the second adds for every layer, the rest once; long"
+    " full attention from an eighth and a quarter of the length, continued by what grows with it and with its square."
 )
 
 
-def _by_layers(row: Row) -> bool:
+def _from_parts(row: Row) -> bool:
     return len(row.get("measured_passes", ())) > 1
 
 
@@ -166,7 +167,7 @@ def _estimate(row: Row) -> list[str]:
     return [
         row["row"],
         f"{row['passes']:,}",
-        f"{row['seconds_per_pass']:.3g} s{', by layers' * _by_layers(row)}",
+        f"{row['seconds_per_pass']:.3g} s{', from parts' * _from_parts(row)}",
         f"{row['total_seconds'] / 86_400:,.1f} days",
         format_bytes(row["peak_memory_bytes"]),
         machine(row),

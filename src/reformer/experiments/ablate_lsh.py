@@ -4,7 +4,7 @@
 
 Columns: as trained; attention of the LSH layers zeroed; one local layer zeroed (the one before the first LSH layer); LSH
 layers made full attention. The training is that of ``baselines``' first line and is shared with it.
-Hardware and time a seed. smoke: any CPU, seconds. laptop: two CPU cores, 7 to 12 minutes, or those of evaluation alone after
+Hardware and time a seed. smoke: any CPU, seconds. laptop: two CPU cores, 7 to 20 minutes, or those of evaluation alone after
 ``baselines``. gpu: one accelerator, half a minute of training on an H200, evaluation not timed. paper: 8 accelerators in
 the paper; ``--estimate`` says what it takes here.
 """

@@ -4,7 +4,7 @@
 
 Three LSH layers and nothing else, at equal steps. In the paper eight rounds come close to full attention.
 Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two CPU cores, two lines at a time on one thread each,
-8 to 40 minutes, growing with the rounds. gpu: one accelerator, slices under ten minutes that resume (a step of 8 rounds 0.12
+7 to 21 minutes, growing with the rounds. gpu: one accelerator, slices under ten minutes that resume (a step of 8 rounds 0.12
 seconds on an H200). paper: 8 accelerators in the paper; ``--estimate`` says what it takes here.
 """
 

@@ -15,13 +15,14 @@ from reformer.training.tasks import Task
 NOTES = {
     "smoke": "drawn pictures of 8 x 8, 3 steps: shows that everything runs, nothing else",
     "laptop": "5,000 photographs called photographs in the cache (docs/images.md), reduced to 16 x 16 (768 tokens), "
-    "3 layers of d_model 96, chunks of 16, 1,000 steps of 4, embeddings and head at 6 times Muon's rate; "
+    "3 layers of d_model 96, chunks of 16, 1,000 steps of 4, embeddings and head at 6 times Muon's rate "
+    "(chosen by full-attention models on the validation pictures); "
     "the paper: imagenet64 (12,288 tokens), d_model 1,024, chunks of 128",
     "gpu": "the photographs at 64 x 64 (12,288 tokens), 3 layers of d_model 512, chunks of 128, 3,000 steps of 4",
     "paper": "imagenet64, 3 layers of d_model 1,024, chunks of 128, 500,000 steps of 8",
 }
-# The official validation pictures of ImageNet, on which published figures are; no training here looks at them. What is
-# held out as "test" is 1% of the official training pictures, and few.
+# The official validation pictures of ImageNet, on which published figures are; no training here learns from them. (The
+# laptop's learning rate was chosen on them.) What is held out as "test" is 1% of the official training pictures, and few.
 _SPLIT = "validation"
 # Bytes of those pictures that are scored.
 _SCORED_BYTES = {"smoke": 10 * 192, "laptop": 256 * 768, "gpu": 1000 * 12_288, "paper": 50_000 * 12_288}

@@ -4,7 +4,7 @@
 
 "bucket" sees at most 64 earlier members of a bucket: about what "paper" sees in its own chunk and the one before.
 Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two CPU cores, two lines at a time on one thread each,
-7 to 15 minutes. gpu: one accelerator, half a minute of training on an H200, evaluation not timed. There is no larger scale.
+7 to 31 minutes. gpu: one accelerator, half a minute of training on an H200, evaluation not timed. There is no larger scale.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Logit scale: 1, as the authors ran it, against D^-0.5, the suspected cause of two failed replications.
+"""Logit scale: 1, as the authors ran it, against D^-0.5, which was suspected to be why two replications failed.
 
     reformer reproduce scale --scale laptop
 
 The duplication task of ``table2`` at |w| = 127 with LSH-4. Keys are unit vectors, so D^-0.5 leaves logits of at most
 |q| / 8 at head size 64.
 Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two CPU cores, two lines at a time on one thread each,
-1 to 3 minutes. There is no larger scale.
+1 to 4 minutes. There is no larger scale.
 """
 
 from __future__ import annotations

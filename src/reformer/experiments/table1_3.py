@@ -137,7 +137,8 @@ EXPERIMENT = Experiment(
     notes={
         "smoke": "toy sizes: shows that everything runs, nothing else",
         "laptop": "d_model 128, lengths 4,096 to 16,384 at 4 layers, depths 4 to 64 at 4,096; bytes are the process's, with what "
-        "malloc keeps",
+        "malloc keeps, which is most of the Reformer's growth with depth; full attention never stores L × L weights, hence 1 and "
+        "not 2 for its activations; the chunked line's first time was an outlier (docs/log.md)",
         "gpu": "d_model 1,024, lengths 16,384 to 65,536 at 2 layers, depths 2 to 12 at 16,384, bfloat16",
     },
     finding=finding,

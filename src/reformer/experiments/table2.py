@@ -25,7 +25,7 @@ from dataclasses import replace
 import torch
 
 from reformer.evaluation import attention_variant
-from reformer.experiments.cells import Line
+from reformer.experiments.cells import Cell, Line, seeds_of
 from reformer.experiments.experiment import Case, Experiment
 from reformer.experiments.training_case import training_case
 from reformer.layers import FullSelfAttention
@@ -44,6 +44,8 @@ _PAPER = {
     "lsh-2": (0.8, 100, 99.9, 98.1, 86.8),
     "lsh-1": (0.8, 99.9, 99.6, 94.8, 77.9),
 }
+_EXPECTED = {(row, column): value for row, values in _PAPER.items() for column, value in zip(_ATTENTIONS, values)}
+_ADAFACTOR = "lsh-4, Adafactor"
 _HALF = {"smoke": 15, "laptop": 511, "gpu": 511, "paper": 511}
 _STEPS = {"smoke": 4, "gpu": 8000, "paper": 150_000}
 # Fewer rounds find the pairs later: each line is trained until its curve is flat.
@@ -118,27 +120,46 @@ def cases(scale: str, seed: int) -> list[Case]:
     def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
         return _measure(n_sequences, model, task)
 
-    rows = (*_PAPER, "lsh-4, Adafactor")
+    rows = (*_PAPER, _ADAFACTOR)
     measured = {"columns": _COLUMNS, "sequences": n_sequences}
     return [training_case(row, config(row, scale, seed), measure, measured=measured) for row in rows]
 
 
 def finding(lines: Mapping[str, Line]) -> list[str]:
-    """How many cells reach the paper's."""
-    reached = {
-        f"{row} under {column}": (cell.mean, paper)
-        for row, values in _PAPER.items()
-        for column, paper in zip(_ATTENTIONS, values)
-        if row in lines and (cell := lines[row].cell(column)) is not None
-    }
-    below = [
-        f"{name} {ours:.2f} ({paper:g})" for name, (ours, paper) in reached.items() if not round(ours, 1) >= paper
-    ]  # as many digits as the paper prints
-    if not reached:
-        return []
-    rest = f"; below: {', '.join(below)}" if below else ""
+    """How many cells reach the paper's; its 0.8 is no mark to reach, and the authors' optimizer is told of apart."""
+    found = []
+    ours = {(row, column): cell for row in lines for column in _ATTENTIONS if (cell := lines[row].cell(column))}
+    chance = [key for key in _EXPECTED if key in ours and _EXPECTED[key] < 1]
+    marks = [key for key in _EXPECTED if key in ours and key not in chance]
+    if marks:
+        below = _below(marks, ours)
+        rest = f"; below: {', '.join(below)}" if below else ""
+        found.append(
+            f"the means of {len(marks) - len(below)} of {len(marks)} cells, rounded as the paper's, are at or above those{rest}."
+        )
+    if chance:
+        usual = {row: cell for row, _ in chance if (cell := lines[row].cell(_USUAL))}
+        other = ", ".join(f"{row} {cell.mean:.2f}" for row, cell in usual.items())
+        values = ", ".join(f"{row} {ours[row, column].mean:.2f}" for row, column in chance)
+        found.append(
+            f"Trained with LSH, evaluated under full attention: {values}, where the paper has 0.8"
+            + (f"; under the usual full attention, which is another function: {other}." if other else ".")
+        )
+    keys = [(_ADAFACTOR, column) for column in _ATTENTIONS if (_ADAFACTOR, column) in ours]
+    if keys:
+        below = _below(keys, ours)
+        rest = f"below the paper: {', '.join(below)}" if below else "no cell is below the paper's"
+        found.append(f"With the authors' optimizer ({seeds_of([lines[_ADAFACTOR]])}): {rest}.")
+    return found
+
+
+def _below(keys: list[tuple[str, str]], ours: Mapping[tuple[str, str], Cell]) -> list[str]:
+    """ "line under column ours (paper's)" of the cells below the paper's, with as many digits as the paper prints."""
+    expected = {(row, column): _EXPECTED[row.partition(",")[0], column] for row, column in keys}
     return [
-        f"the means of {len(reached) - len(below)} of {len(reached)} cells, rounded as the paper's, are at or above those{rest}."
+        f"{row} under {column} {ours[row, column].mean:.2f} ({paper:g})"
+        for (row, column), paper in expected.items()
+        if not round(ours[row, column].mean, 1) >= paper
     ]
 
 
@@ -150,10 +171,11 @@ EXPERIMENT = Experiment(
     columns=_COLUMNS,
     cases=cases,
     seeds={"smoke": 1, "laptop": 5, "gpu": 5, "paper": 1},
-    paper={(row, column): value for row, values in _PAPER.items() for column, value in zip(_ATTENTIONS, values)},
+    paper=_EXPECTED,
     notes={
         "smoke": "|w| = 15, 4 steps: shows that everything runs, nothing else",
-        "laptop": "the paper's size (|w| = 511), 400 to 1,400 steps of 4 sequences instead of 150,000",
+        "laptop": "the paper's size (|w| = 511), 400 to 1,400 steps of 4 sequences instead of 150,000; AdamW with weight decay 3 "
+        "(lsh-1: 1), without which 1,000 steps end below the paper under few rounds (docs/log.md)",
         "gpu": "the paper's size, 8,000 steps of 4 sequences instead of 150,000",
         "paper": "the paper's size and steps",
     },

@@ -10,8 +10,8 @@ reads source and target as one sequence by LSH attention, as the authors did lat
 control whose sources are shuffled. "by heart": the reversible model learns 1,000 training pairs, and translates these very
 pairs.
 Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two CPU cores, two lines at a time on one thread each,
-20 to 35 minutes. gpu: one accelerator, slices under ten minutes that resume; not timed. paper: 8 accelerators in the paper;
-``--estimate`` says what it takes here.
+5 (by heart) and 23 to 31 minutes. gpu: one accelerator, slices under ten minutes that resume; not timed. paper: 8 accelerators
+in the paper; ``--estimate`` says what it takes here.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ EXPERIMENT = Experiment(
     notes={
         "smoke": "numbers in words, a model of 16 units, 3 steps: shows that everything runs, nothing else",
         "laptop": "227,000 pairs of Tatoeba, Multi30k and other newstests, 3 + 3 layers of d_model 128, 1,500 steps of at most "
-        "2,048 tokens, the first 1,000 pairs of each test set; the paper: 4.5 million pairs of WMT14, 6 + 6 layers of 512",
+        "2,048 tokens, the first 1,000 pairs of each test set; the paper: 4.5 million pairs of WMT14, 6 + 6 layers of 512 "
+        "(its column BLEU, and the rows of others, are not computed here: sacreBLEU only)",
         "gpu": "the same pairs, 3 + 3 layers of d_model 512, 10,000 steps of at most 16,384 tokens",
         "paper": "WMT14 pairs called wmt14 in the cache, 100,000 to 500,000 steps of 24,576 tokens; newstest2014 whole",
     },

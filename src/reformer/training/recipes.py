@@ -28,7 +28,7 @@ def quickstart() -> TrainConfig:
             n_heads=4,
             attention=("local", "local", "lsh", "local"),
             n_hashes=2,
-            # In three seeds on enwik8 never worse than "paper", in as much time (experiment `patterns`), and strictly causal.
+            # In three seeds on enwik8 never worse than "paper" (experiment `patterns`), in as much time, and strictly causal.
             pattern="bucket",
             lsh_window=64,
             positions="rotary-local",

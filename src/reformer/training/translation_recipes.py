@@ -64,7 +64,7 @@ def wmt14_big_reversible() -> TranslationConfig:
 
 
 def translation_small() -> TranslationConfig:
-    """Reversible encoder-decoder, full attention, for 200,000 pairs (--data FOLDER), on a laptop CPU, in a quarter of an hour."""
+    """Reversible encoder-decoder, full attention, for 200,000 pairs (--data FOLDER), on a laptop CPU, in half an hour."""
     base = wmt14_base_reversible()
     return replace(
         base,

@@ -18,9 +18,11 @@ TITLE = "Results: the Reformer, reproduced"
 _INTRODUCTION = """# Results: the Reformer, reproduced
 
 Made by `reformer report` from the rows in `results/`; nobody types a number. A value is the mean over the seeds ± their
-sample standard deviation; one without ± comes from a single seed. Scales: *laptop* runs on two CPU cores, mostly in at most
-half an hour for a line and seed, *gpu* on one accelerator in slices that resume, *paper* is the full setting. What was not
-run says so. Rows of a configuration that an experiment no longer has stay in `results/`, but are not shown."""
+sample standard deviation; one without ± comes from a single seed. "The seed-to-seed spread" is one such standard deviation
+(of single runs: the root of the mean variance of two lines), not a test of significance. Scales: *laptop* runs on two CPU
+cores, mostly in at most half an hour for a line and seed, *gpu* on one accelerator in slices that resume, *paper* is the
+full setting. What was not run says so. Rows of a configuration that an experiment no longer has stay in `results/`, but are
+not shown."""
 
 # The survey of 2026 asked seven things of the paper and found the last three missing.
 _SURVEY = (

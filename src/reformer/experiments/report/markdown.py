@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reformer.experiments.cells import Line
+from reformer.experiments.cells import Line, seeds_of
 from reformer.experiments.experiment import SCALES, Experiment, short_id
 from reformer.experiments.report.aggregate import lines
 from reformer.training.progress import format_bytes, format_duration
@@ -24,7 +24,12 @@ def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str])
     for scale, found in ran.items():
         if found:
             parts.append(f"### {experiment.name}, {scale}: {experiment.notes.get(scale, '')}".rstrip(": "))
-            parts += [_grid(experiment, scale, found), *findings(experiment, found), _protocols(found)]
+            parts += [
+                _grid(experiment, scale, found),
+                *_unequal(found),
+                *findings(experiment, found),
+                _protocols(found),
+            ]
             parts.append(_origins(experiment, found))
     for scale, found in ran.items():
         if not found:
@@ -69,6 +74,15 @@ def _cell(experiment: Experiment, line: Line | None, name: str, column: str, app
 def findings(experiment: Experiment, found: Sequence[Line]) -> list[str]:
     """What the experiment says of its own lines, a sentence each."""
     return [] if experiment.finding is None else experiment.finding({line.name: line for line in found})
+
+
+def _unequal(found: Sequence[Line]) -> list[str]:
+    """A warning where the means of a table, and so its curves, are not over the same seeds."""
+    if len({tuple(sorted(row["seed"] for row in line.rows)) for line in found}) == 1:
+        return []
+    return [
+        f"Lines have {seeds_of(found)}, and each mean and curve is over its own; differences are over the seeds both have."
+    ]
 
 
 def _protocols(found: Sequence[Line]) -> str:

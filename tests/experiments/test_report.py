@@ -1,6 +1,7 @@
 import functools
 import json
 import math
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -203,6 +204,20 @@ def test_cells_below_the_papers_are_named():
     assert said("table2", authors) == [
         "With the authors' optimizer (one seed): below the paper: lsh-4, Adafactor under lsh-2 99.30 (99.4)."
     ]
+
+
+def test_curves_of_one_panel_can_be_told_apart(tmp_path):
+    """figure3 draws nine on text, more than there are colours."""
+    figure3, column = experiment("figure3"), "enwik8, bits per byte"
+    names = [case.row for case in figure3.cases("laptop", 0) if case.columns == (column,)]
+    rows = [row(name, 0, name="figure3", **{column: 2.0}) | {"curve": [[1, 2.0], [2, 1.0]]} for name in names]
+    drawing = draw_curves(figure3, "laptop", lines(figure3, rows, "laptop"), tmp_path).read_text()
+    legend = drawing[drawing.index('id="legend_1"') :]
+    looks = re.findall(
+        r'<path d="[^"]*" style="fill: none; (stroke-dasharray[^;]*; )?[^"]*stroke: (#[0-9a-f]{6})', legend
+    )
+    assert len(looks) == len(names) > 8
+    assert len(set(looks)) == len(looks)
 
 
 def test_means_over_unequal_seeds_are_told_of():

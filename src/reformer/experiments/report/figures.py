@@ -35,8 +35,8 @@ def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folde
             title=title if len(panels) > 1 else f"{experiment.name} ({scale})",
         )
         for index, (name, (x, low, mean, high)) in enumerate(curves.items()):
-            colour = _COLOURS[index % len(_COLOURS)]
-            axes.plot(x, mean, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
+            colour, style = _look(index)
+            axes.plot(x, mean, style, markersize=3, linewidth=1.4, color=colour, label=name)
             if low != high:
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
         if "x" in experiment.log_axes:
@@ -52,6 +52,11 @@ def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], folde
     with matplotlib.rc_context({"svg.hashsalt": experiment.name}):
         figure.savefig(path, metadata={"Date": None, "Creator": None})
     return path
+
+
+def _look(index: int) -> tuple[str, str]:
+    """Colour and style of a panel's curve: with more curves than colours, dashed from the second turn on."""
+    return _COLOURS[index % len(_COLOURS)], "o-" if index < len(_COLOURS) else "o--"
 
 
 def drawing(experiment: Experiment, scale: str, folder: Path) -> Path:

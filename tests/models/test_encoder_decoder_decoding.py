@@ -5,6 +5,7 @@ import torch
 
 from reformer.models import EncoderDecoderConfig, ReformerEncoderDecoder
 
+from .helpers import refuses
 from .test_encoder_decoder import SOURCE, SOURCE_IDS, TARGET, V
 
 KINDS = [
@@ -87,3 +88,13 @@ def test_last_only_gives_the_last_logits():
     states = [model.decoding_state(SOURCE, max_len=13) for _ in range(2)]
     whole, last = model.decode(TARGET, states[0]), model.decode(TARGET, states[1], last_only=True)
     torch.testing.assert_close(last, whole[:, -1:])
+
+
+def test_a_source_of_two_segments_or_of_another_shape_is_refused():
+    model, ids = model_of(), torch.zeros_like(SOURCE)
+    ids[1, 3:] = 1
+    with refuses(ValueError, "a row is one segment", "source_segment_ids"):
+        model.decoding_state(SOURCE, source_segment_ids=ids)
+    with refuses(ValueError, "source_segment_ids must be [batch, length], as the source"):
+        model.decoding_state(SOURCE, source_segment_ids=ids[:, :-1])
+    assert model.training

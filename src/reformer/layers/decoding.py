@@ -13,11 +13,11 @@ from reformer.layers.attention import LocalSelfAttention, LSHSelfAttention, Self
 from reformer.layers.cross_attention import CrossAttention
 from reformer.layers.feed_forward import FeedForward
 from reformer.layers.reversible import ResidualBranch, ReversibleStack
-from reformer.ops import as_seed, hash_vectors, sort_by_bucket
+from reformer.ops import Reach, as_seed, hash_vectors, sort_by_bucket
+from reformer.ops.attention.local import logit_scale
 from reformer.ops.chunking import feed_forward_at_once
-from reformer.ops.decoding import AttentionCache, Reach, decode_attention, prefill_cache
+from reformer.ops.decoding import AttentionCache, decode_attention, prefill_cache
 from reformer.ops.hashing import Buckets
-from reformer.ops.local_attention.api import logit_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +56,13 @@ def _empty_cache(
 ) -> AttentionCache:
     weight = attention.to_q.weight
     hashing: dict[str, Any] = {}
-    reach = Reach(pattern="position", exclude_self=attention.shared_qk)
+    reach = Reach.full(shared_qk=attention.shared_qk)
     if isinstance(attention, LSHSelfAttention):
-        reach = Reach(exclude_self=True, **attention.options)
+        reach = Reach.lsh(**attention.options)
         rotations = attention.rotations(seed, n_buckets, weight.device)
         hashing = {"rotations": rotations, "n_buckets": n_buckets}
     elif isinstance(attention, LocalSelfAttention):
-        reach = Reach(pattern="position", exclude_self=attention.shared_qk, **attention.options)
+        reach = Reach.local(shared_qk=attention.shared_qk, **attention.options)
     return AttentionCache(
         reach,
         batch=batch,

@@ -6,17 +6,16 @@ factorised, b = b1·b2·..: one small hash per factor, combined as h1 + b1·h2 +
 B batch, H heads, R hash rounds, L length, D head size.
 """
 
-import importlib
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from reformer.ops import native
+from reformer.ops.attention import native
+from reformer.ops.attention.dispatch import obstacle
+from reformer.ops.attention.native import hashing as native_hashing
 from reformer.ops.checks import require_at_least, require_float, require_integer, require_shape
-from reformer.ops.implementations import obstacle
-from reformer.ops.native import hashing as native_hashing
 
 Buckets = int | Sequence[int]
 
@@ -108,7 +107,9 @@ def hash_vectors(x: Tensor, rotations: Tensor, n_buckets: Buckets) -> Tensor:
 @torch.library.custom_op("reformer::hash_vectors", mutates_args=())
 def _hash_vectors(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
     if obstacle("triton", x.device, x.dtype, x.shape[-1]) is None:
-        return importlib.import_module("reformer.ops.triton.hashing").hash_vectors_triton(x, rotations, factors)
+        from reformer.ops.attention.triton.hashing import hash_vectors_triton
+
+        return hash_vectors_triton(x, rotations, factors)
     if native.obstacle(x.device, x.dtype, x.shape[-1]) is None:
         return native_hashing.hash_vectors(x, rotations, factors)
     return hash_by_slices(x, rotations, factors)

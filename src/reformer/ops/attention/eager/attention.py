@@ -1,0 +1,73 @@
+"""The eager engine: any request, in plain PyTorch. N = batch · heads."""
+
+import torch
+from torch import Tensor
+
+from reformer.ops.attention.eager.backward import tiled_backward
+from reformer.ops.attention.eager.forward import accumulation_dtype, tiled_forward
+from reformer.ops.attention.eager.plan import make_plan
+from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.keys import inverse_norm, unit_keys_backward
+
+
+def forward(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    buckets: Tensor | None,
+    order: Tensor | None,
+    segment_ids: Tensor | None,
+    reach: Reach,
+    *,
+    scale: float,
+    dropout: Dropout | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(out [N, L, Dv], lse [N, L], alone [N, L] bool), arguments as ``registration.attend``; ``alone`` is for backward."""
+    plan = make_plan(q, buckets, order, segment_ids, reach)
+    rows = _rows(q)
+    keys, _ = _keys(rows, k)
+    with torch.autocast(q.device.type, enabled=False):
+        return tiled_forward(rows, keys, _rows(v), plan, scale=scale, dropout=dropout)
+
+
+def backward(
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    buckets: Tensor | None,
+    order: Tensor | None,
+    segment_ids: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    alone: Tensor,
+    reach: Reach,
+    *,
+    scale: float,
+    dropout: Dropout | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dq, dk, dv) as [N, L, ..]; for shared QK dq holds the gradient of the keys too."""
+    plan = make_plan(q, buckets, order, segment_ids, reach)
+    rows = _rows(q)
+    keys, inverse = _keys(rows, k)
+    results = (x.flatten(0, 1) for x in (out, lse, alone))
+    grads = grad_out.flatten(0, 1), grad_lse.flatten(0, 1)
+    with torch.autocast(q.device.type, enabled=False):
+        dq, dk, dv = tiled_backward(*grads, rows, keys, _rows(v), *results, plan, scale=scale, dropout=dropout)
+        if inverse is not None:
+            dq.add_(unit_keys_backward(dk, keys, inverse))
+    return dq, dk, dv
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.flatten(0, 1).contiguous()
+
+
+def _keys(q_NLD: Tensor, k: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """(keys, None), or for shared QK (q / ||q||, 1 / ||q||) wide: a bfloat16 norm would cost 2⁻⁸ on every logit."""
+    if k is not None:
+        return _rows(k), None
+    q = q_NLD.to(accumulation_dtype(q_NLD))
+    inverse = inverse_norm(q)
+    return q * inverse, inverse

@@ -18,9 +18,7 @@ def softmax_average(logits: Tensor, v: Tensor, dropout: Dropout | None) -> tuple
     return weights @ v, lse.to(torch.float64 if v.dtype == torch.float64 else torch.float32)
 
 
-def masked_attention(
-    q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float, dropout: Dropout | None
-) -> Tensor:
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float, dropout: Dropout | None) -> Tensor:
     """Attention [B, H, T, Dv] of q to the keys that ``visible`` allows, bool, broadcast to [B, H, T, S].
 
     Without dropout by torch's scaled_dot_product_attention. A row that sees nothing gives 0.

@@ -51,10 +51,20 @@ def backward(
     plan = make_plan(q, buckets, order, segment_ids, reach)
     rows = _rows(q)
     keys, inverse = _keys(rows, k)
-    results = (x.flatten(0, 1) for x in (out, lse, alone))
-    grads = grad_out.flatten(0, 1), grad_lse.flatten(0, 1)
     with torch.autocast(q.device.type, enabled=False):
-        dq, dk, dv = tiled_backward(*grads, rows, keys, _rows(v), *results, plan, scale=scale, dropout=dropout)
+        dq, dk, dv = tiled_backward(
+            grad_out.flatten(0, 1),
+            grad_lse.flatten(0, 1),
+            rows,
+            keys,
+            _rows(v),
+            out.flatten(0, 1),
+            lse.flatten(0, 1),
+            alone.flatten(0, 1),
+            plan,
+            scale=scale,
+            dropout=dropout,
+        )
         if inverse is not None:
             dq.add_(unit_keys_backward(dk, keys, inverse))
     return dq, dk, dv

@@ -20,9 +20,9 @@ from reformer.ops.attention.reach import Reach
 # A pattern with no fixed reach (a whole bucket) is walked in strips of this many key tiles.
 _STRIP = 4
 # Longer chunks are cut into tiles: a tile's logits are of its size squared.
-_LARGEST_TILE = 256
+LARGEST_TILE = 256
 # A window, or full attention, has no natural tile.
-_SMALLEST_TILE, _USUAL_TILE = 16, 128
+SMALLEST_TILE, USUAL_TILE = 16, 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,10 @@ def make_plan(
     if reach.wrap:
         return _ring_plan(order_NRL, segments_NL, reach, n_heads=H)
     if reach.chunk_len is None:
-        tile = min(max(reach.window or _USUAL_TILE, _SMALLEST_TILE), _USUAL_TILE)
+        tile = min(max(reach.window or USUAL_TILE, SMALLEST_TILE), USUAL_TILE)
     else:
         tile = min(reach.chunk_len, L)
-        tile = tile if tile <= _LARGEST_TILE else _USUAL_TILE
+        tile = tile if tile <= LARGEST_TILE else USUAL_TILE
     return interval_plan(order_NRL, bucket_NRL, segments_NL, reach, tile=tile, n_heads=H)
 
 

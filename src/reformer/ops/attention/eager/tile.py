@@ -15,8 +15,8 @@ from reformer.ops.counter_rng import column_keys, keep, row_keys
 
 # Elements of a [T, m, W] slab: the working set of a dozen element-wise passes should stay in a CPU's cache, while a GPU
 # wants few launches.
-_SLAB_ELEMENTS = {"cpu": 2**19}
-_SLAB_ELEMENTS_DEVICE = 2**25
+SLAB_ELEMENTS = {"cpu": 2**19}
+SLAB_ELEMENTS_DEVICE = 2**25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,15 @@ def slabs(plan: Plan, index: int, slots_NGm: Tensor) -> Iterator[Slab]:
     N, G, m = slots_NGm.shape
     for first_offset, width, active in plan.strips(index):
         per_tile = m * m * width
-        step = max(1, _SLAB_ELEMENTS.get(slots_NGm.device.type, _SLAB_ELEMENTS_DEVICE) // per_tile)
+        step = max(1, SLAB_ELEMENTS.get(slots_NGm.device.type, SLAB_ELEMENTS_DEVICE) // per_tile)
         n_tiles = N * G if active is None else active.numel()
         for first in range(0, n_tiles, step):
             last = min(first + step, n_tiles)
-            tiles = torch.arange(first, last, dtype=torch.int64, device=slots_NGm.device) if active is None else active[first:last]
+            tiles = (
+                torch.arange(first, last, dtype=torch.int64, device=slots_NGm.device)
+                if active is None
+                else active[first:last]
+            )
             yield _slab(plan, index, slots_NGm, tiles, first_offset, width)
 
 

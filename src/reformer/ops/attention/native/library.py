@@ -119,7 +119,7 @@ class Decode(Structure):
     )
 
 
-_STRUCTS = (Rows, Run, Plan, PlanRequest, Attention, Hash, Sort, Decode)
+STRUCTS = (Rows, Run, Plan, PlanRequest, Attention, Hash, Sort, Decode)
 
 
 def rows(x: Tensor) -> Rows:
@@ -138,14 +138,14 @@ def compact_segments(segment_ids: Tensor) -> Tensor:
 
 def missing() -> str | None:
     """Why there is no library, None if there is one."""
-    found = _load()
+    found = load()
     return found if isinstance(found, str) else None
 
 
 @functools.cache
 def instruction_sets() -> dict[str, int]:
     """The instruction sets that the library has kernels for and this processor runs, by name, the best last."""
-    library = _load()
+    library = load()
     if isinstance(library, str):
         return {}
     found, index = {}, 0
@@ -167,7 +167,7 @@ def call(name: str, *structs: Structure) -> None:
     Runs on torch.get_num_threads() threads, with the GIL released. Raises MemoryError without scratch memory, ValueError
     if a given order is no permutation.
     """
-    library = _load()
+    library = load()
     if isinstance(library, str):
         raise RuntimeError(f"the C++ kernels are not there: {library}")
     raised: list[BaseException] = []
@@ -186,7 +186,7 @@ def call(name: str, *structs: Structure) -> None:
 
 def call_short(name: str, struct: Structure) -> None:
     """Call ``reformer_<name>``, which is over before anybody could want to stop it."""
-    library = _load()
+    library = load()
     run = Run(threads=torch.get_num_threads(), isa=chosen_instruction_set())
     status = getattr(library, f"reformer_{name}")(ctypes.byref(struct), ctypes.byref(run))
     assert status == _OK, status
@@ -194,7 +194,7 @@ def call_short(name: str, struct: Structure) -> None:
 
 def decode_scratch(struct: Decode) -> int:
     """Floats of scratch memory that each thread of ``reformer_decode`` needs."""
-    return int(_load().reformer_decode_scratch(ctypes.byref(struct)))
+    return int(load().reformer_decode_scratch(ctypes.byref(struct)))
 
 
 def _polls(raised: list[BaseException]) -> Iterator[int]:
@@ -212,10 +212,10 @@ def _polls(raised: list[BaseException]) -> Iterator[int]:
 
 
 @functools.cache
-def _load() -> Any:
+def load() -> Any:
     """The library, or why there is none."""
     folder = Path(__file__).parent
-    path = next((p for n in _FILE_NAMES if (p := _installed(n, folder)) is not None), None)
+    path = next((p for n in _FILE_NAMES if (p := installed(n, folder)) is not None), None)
     if path is None:
         return "they were not built when reformer-torch was installed (no C++ compiler then); install one and reinstall"
     return open_library(path)
@@ -227,7 +227,7 @@ def open_library(path: Path) -> Any:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return f"{path.name} does not load: {error}"
-    for index, struct in enumerate(_STRUCTS):
+    for index, struct in enumerate(STRUCTS):
         if library.reformer_struct_size(index) != ctypes.sizeof(struct):
             return f"{path.name} is of another version of reformer-torch; reinstall it"
     # Only now: a library of another version may not have these.
@@ -236,7 +236,7 @@ def open_library(path: Path) -> Any:
     return library
 
 
-def _installed(name: str, folder: Path) -> Path | None:
+def installed(name: str, folder: Path) -> Path | None:
     if (folder / name).exists():
         return folder / name
     # An editable install keeps what was built apart from the sources.

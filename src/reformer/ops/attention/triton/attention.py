@@ -77,8 +77,9 @@ def backward(
         for part in _slabs(*dq.shape[:2]):
             tables = slab_tables(q, buckets, order, segment_ids, reach, part)
             keys, grad_keys = (None if x is None else x[part] for x in (k_rows, dk))
-            own = (x[part] for x in inputs)
-            _backward_slab(*own, keys, dq[part], grad_keys, dv[part], tables, reach, scale, dropout)
+            own = [x[part] for x in inputs]
+            gradients = (dq[part], grad_keys, dv[part])
+            _backward_slab(own, keys, gradients, tables, reach, scale, dropout)
     return dq, dk, dv
 
 
@@ -128,22 +129,16 @@ def _attend_slab(
 
 
 def _backward_slab(
-    do: Tensor,
-    dlse: Tensor,
-    q: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    alone: Tensor,
+    inputs: list[Tensor],
     k: Tensor | None,
-    dq: Tensor,
-    dk: Tensor | None,
-    dv: Tensor,
+    gradients: tuple[Tensor, Tensor | None, Tensor],
     tables: Tables,
     reach: Reach,
     scale: float,
     dropout: Dropout | None,
 ) -> None:
+    do, dlse, q, v, out, lse, alone = inputs
+    dq, dk, dv = gradients
     # Sums are float32: the gradient itself if that is its type, else a buffer of this slab.
     sum_q, sum_v = _sums(dq), _sums(dv)
     sum_k = sum_q if dk is None else _sums(dk)
@@ -166,7 +161,7 @@ def _backward_slab(
             *_tail(tables, r, scale, dropout, seeds), STEP=STEP, **options,
         )  # fmt: skip
 
-    for gradient, total in ((dq, sum_q), (dk, sum_k), (dv, sum_v)):
+    for gradient, total in zip(gradients, (sum_q, sum_k, sum_v)):
         if gradient is not None and gradient is not total:
             gradient.copy_(total)
 

@@ -1,5 +1,8 @@
 """The fused hash: product with the rotations and argmax in one kernel, so that the rotated vectors never exist in memory."""
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# The arguments of a kernel have no types that Python knows.
+
 from collections.abc import Sequence
 
 import torch

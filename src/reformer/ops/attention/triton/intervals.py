@@ -5,6 +5,9 @@ and segment (a run) stand together in the order, so the ends of a run are found 
 the places that the chunks or the window leave.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# The arguments of a kernel have no types that Python knows.
+
 import triton
 import triton.language as tl
 

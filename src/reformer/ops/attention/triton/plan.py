@@ -51,9 +51,7 @@ def slab_tables(
     if reach.wrap:
         assert order_NRL is not None
         return _ring_tables(order_NRL, segments_BL, reach, rows, n_heads)
-    return interval_tables(
-        order_NRL, bucket_NRL, segments_BL, reach, rows, n_heads, length=length, device=q.device
-    )
+    return interval_tables(order_NRL, bucket_NRL, segments_BL, reach, rows, n_heads, length=length, device=q.device)
 
 
 def interval_tables(

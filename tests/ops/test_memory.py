@@ -5,12 +5,12 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor
 
 from reformer.ops import PATTERNS, Reach, hashing, lsh_attention, random_rotations, sort_by_bucket
 from reformer.ops.attention.eager import attention as eager
 from reformer.ops.attention.eager import plan, tile
 from reformer.ops.attention.native import attention as native
+from reformer.ops.attention.reach import Request
 from reformer.testing import all_tensors, exact_normal, largest_tensor, lsh_inputs
 
 from .helpers import needs_native
@@ -33,20 +33,18 @@ def lsh_memory(
         batch=1, heads=1, length=length, head_dim=width, value_dim=width, n_hashes=n_hashes,
         n_buckets=length // CHUNK, dtype=torch.float32,
     )  # fmt: skip
-    tensors = (inputs.qk, None, inputs.v, inputs.buckets, sort_by_bucket(inputs.buckets), None)
-    return forward_and_backward(measure, module, tensors, Reach.lsh(chunk_len=CHUNK, pattern=pattern))
+    order, reach = sort_by_bucket(inputs.buckets), Reach.lsh(chunk_len=CHUNK, pattern=pattern)
+    request = Request(inputs.qk, None, inputs.v, inputs.buckets, order, None, reach, 1.0, None)
+    return forward_and_backward(measure, module, request)
 
 
-def forward_and_backward(
-    measure: Callable[..., int], module: ModuleType, tensors: tuple[Tensor | None, ...], reach: Reach
-) -> tuple[int, int]:
+def forward_and_backward(measure: Callable[..., int], module: ModuleType, request: Request) -> tuple[int, int]:
     """What ``measure`` says of the forward and of the backward pass of an engine."""
-    out, lse, alone = module.forward(*tensors, reach, scale=1.0, dropout=None)
-    v = tensors[2]
-    results = out.view(v.shape), lse.view(v.shape[:3]), alone.view(v.shape[:3])
-    forward = measure(module.forward, *tensors, reach, scale=1.0, dropout=None)
+    out, lse, alone = module.forward(request)
+    rows = request.q.shape[:3]
+    results = out.view(request.v.shape), lse.view(rows), alone.view(rows)
     grads = torch.ones_like(results[0]), torch.ones_like(results[1])
-    return forward, measure(module.backward, *grads, *tensors, *results, reach, scale=1.0, dropout=None)
+    return measure(module.forward, request), measure(module.backward, request, *grads, *results)
 
 
 def lsh_largest(length: int, pattern: str, n_hashes: int) -> tuple[int, int]:
@@ -113,7 +111,7 @@ def test_local_and_full_attention_are_linear_in_the_length(reach: Reach, monkeyp
 
     def largest(length: int) -> int:
         q, k, v = (exact_normal(1, 1, length, WIDTH, seed=n, dtype=torch.float32) for n in range(3))
-        return max(forward_and_backward(largest_tensor, eager, (q, k, v, None, None, None), reach))
+        return max(forward_and_backward(largest_tensor, eager, Request(q, k, v, None, None, None, reach, 1.0, None)))
 
     short, long = largest(512), largest(2048)
     assert long <= 4.2 * short

@@ -98,11 +98,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 L, when = 100_000, []
 qk, buckets = torch.randn(1, 1, L, 64), torch.zeros(1, 1, 1, L, dtype=torch.int64)
 order, lse, alone = torch.arange(L).view(1, 1, 1, L), torch.zeros(1, 1, L), torch.zeros(1, 1, L, dtype=torch.bool)
-options = ("native", 1.0, 0.0, *Reach.lsh(chunk_len=64, pattern="bucket"))
+options = (0.0, 1.0, *Reach.lsh(chunk_len=64, pattern="bucket"), "native")
 tensors = (qk, None, qk, buckets, order, None, None)
 calls = {
     "forward": lambda: torch.ops.reformer.attention(*tensors, *options),
-    "backward": lambda: torch.ops.reformer.attention_backward(qk, lse, *tensors, qk, lse, alone, *options),
+    "backward": lambda: torch.ops.reformer.attention_backward(qk, lse, qk, lse, alone, *tensors, *options),
 }
 short = [x[..., :64, :] for x in (qk, qk)] + [buckets[..., :64]]
 expected = lsh_attention(*short, chunk_len=64, impl="native")

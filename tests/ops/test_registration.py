@@ -44,11 +44,11 @@ def arguments() -> dict[str, list[tuple]]:
     forward, backward = calls.setdefault("attention", []), calls.setdefault("attention_backward", [])
 
     def add(tensors: tuple, reach: Reach, dropout_p: float) -> None:
-        options = ("eager", 1.0, dropout_p, *reach)
+        options = (dropout_p, 1.0, *reach, "eager")
         leaves = tuple(None if x is None else x.clone().requires_grad_() for x in tensors[:3])
         forward.append((*leaves, *tensors[3:], *options))
         outputs = torch.ops.reformer.attention(*tensors, *options)
-        backward.append((ones(2, 2, L, 5), ones(2, 2, L), *tensors, *outputs, *options))
+        backward.append((ones(2, 2, L, 5), ones(2, 2, L), *outputs, *tensors, *options))
 
     for pattern in PATTERNS:
         for segments, seed in ((INPUTS.segment_ids, SEED), (None, None)):
@@ -91,7 +91,7 @@ def arguments() -> dict[str, list[tuple]]:
 def _native_calls(order: torch.Tensor) -> list[tuple]:
     if native.missing() is not None:
         return []
-    options = ("native", 1.0, 0.0, *Reach.lsh(chunk_len=4))
+    options = (0.0, 1.0, *Reach.lsh(chunk_len=4), "native")
     # Results lie in memory as the inputs do, whichever axis is the contiguous one.
     layouts = (normal(2, 2, L, 8), normal(2, 2, 5, L).mT), (normal(2, 2, 8, L).mT, normal(2, L, 2, 5).transpose(1, 2))
     rest = (INPUTS.buckets, order, INPUTS.segment_ids, None, *options)

@@ -34,7 +34,7 @@ def plan_by_torch(order, bucket, segments, reach):
     """(coded order, rank, start, end, first_seer, last_seer) of rows, as ``interval_plan`` gives them."""
     from reformer.ops.attention.triton.plan import STEP
 
-    plan = interval_plan(order, bucket, segments, reach, tile=STEP, n_heads=1)
+    plan = interval_plan(order, bucket, segments, reach, tile=STEP)
     assert plan.start_NRL is not None and plan.end_NRL is not None
     real = torch.ones_like(order[:, 0], dtype=torch.bool) if segments is None else segments >= 0
     is_real = real[:, None].expand_as(order).gather(-1, order)

@@ -87,7 +87,6 @@ class LSHVisibility:
             segments.repeat_interleave(H, dim=0),
             reach._replace(pattern="bucket") if pattern == "trax" else reach,
             tile=chunk_len,
-            n_heads=H,
         )
         assert plan.start_NRL is not None and plan.end_NRL is not None
         self.rank, self.start, self.end = (

@@ -1,6 +1,7 @@
 """Which engine serves attention, and why. Engines are imported when they are needed and not before.
 
-An engine is a module with ``forward`` and ``backward``; its package says with ``obstacle`` what is in its way.
+An engine is a module with ``forward(request)`` -> (out, lse, alone) and ``backward(request, grad_out, grad_lse, out, lse,
+alone)`` -> (dq, dk, dv); its package says with ``obstacle`` what is in its way.
 """
 
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from types import ModuleType
 
 import torch
 
-from reformer.ops.attention.reach import Reach
+from reformer.ops.attention.reach import Request
 
 _FASTEST_FIRST = ("triton", "native", "eager")
 NAMES = (*_FASTEST_FIRST, "reference")
@@ -66,8 +67,9 @@ def obstacle(name: str, device: torch.device, dtype: torch.dtype, width: int) ->
             return None
 
 
-def engine(impl: str, q: torch.Tensor, v: torch.Tensor, reach: Reach) -> ModuleType:
-    """The engine that serves q and v under ``impl``: a module with ``forward`` and ``backward``."""
+def engine(impl: str, request: Request) -> ModuleType:
+    """The engine that serves a request under ``impl``: a module with ``forward`` and ``backward``."""
+    q, v, reach = request.q, request.v, request.reach
     if reach.wrap and reach.pattern == "position":
         # Plain PyTorch alone wraps around in the order of positions.
         impl = "eager"

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from reformer.ops.attention.dispatch import require_implementation
-from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.attention.reach import Dropout, Reach, Request
 from reformer.ops.attention.reference import local_attention_reference
 from reformer.ops.attention.registration import attend
 from reformer.ops.checks import require_float, require_integer, require_same, require_same_device, require_shape
@@ -100,7 +100,7 @@ def attend_by_position(
     order = None
     if segment_ids is not None:
         order = sort_by_bucket(segment_ids.new_zeros(q.shape[0], 1, 1, q.shape[2]), segment_ids)
-    return attend(q, k, v, None, order, segment_ids, reach, scale=scale, dropout=dropout, impl=impl)
+    return attend(Request(q, k, v, None, order, segment_ids, reach, scale, dropout), impl)
 
 
 def logit_scale(q: Tensor, k: Tensor | None, scale: float | None) -> float:

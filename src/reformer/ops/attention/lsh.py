@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from reformer.ops.attention.dispatch import require_implementation
-from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.attention.reach import Dropout, Reach, Request
 from reformer.ops.attention.reference import lsh_attention_reference
 from reformer.ops.attention.registration import attend
 from reformer.ops.checks import require_float, require_integer, require_same, require_same_device, require_shape
@@ -99,7 +99,7 @@ def attend_by_bucket(
         return lsh_attention_reference(qk, v, buckets, segment_ids, reach, scale=scale, dropout=dropout)
     if order is None:
         order = sort_by_bucket(buckets, segment_ids)
-    return attend(qk, None, v, buckets, order, segment_ids, reach, scale=scale, dropout=dropout, impl=impl)
+    return attend(Request(qk, None, v, buckets, order, segment_ids, reach, scale, dropout), impl)
 
 
 def _check(qk: Tensor, v: Tensor, buckets: Tensor, segment_ids: Tensor | None, order: Tensor | None) -> None:

@@ -1,4 +1,4 @@
-"""Who sees whom in attention, and which pairs it drops: two values, made and checked once, that travel whole."""
+"""Who sees whom in attention, and which pairs it drops: values that are made and checked once, and travel whole."""
 
 from typing import NamedTuple
 
@@ -123,3 +123,23 @@ class Dropout(NamedTuple):
         """The dropout of a public call; None: nothing is dropped. Raises ValueError or TypeError unless both fit."""
         require_dropout(p, seed)
         return None if p == 0.0 or seed is None else cls(float(p), as_seed(seed))
+
+
+class Request(NamedTuple):
+    """One call of attention, checked: what an engine computes.
+
+    q: [B, H, L, D]. k: the same, or None for shared QK. v: [B, H, L, Dv].
+    buckets: [B, H, R, L]; None: one round of one bucket.
+    order: the token at each place, [B, H, R, L] with buckets, else [B, 1, 1, L]; None: in the order of positions.
+    segment_ids: [B, L], negative for padding; None: one segment.
+    """
+
+    q: Tensor
+    k: Tensor | None
+    v: Tensor
+    buckets: Tensor | None
+    order: Tensor | None
+    segment_ids: Tensor | None
+    reach: Reach
+    scale: float
+    dropout: Dropout | None

@@ -6,86 +6,47 @@ import torch
 from torch import Tensor
 
 from reformer.ops.attention.dispatch import engine
-from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.attention.reach import Dropout, Reach, Request
 
-# What the library carries in place of a ``Dropout`` and a ``Reach``: their fields one by one.
+# What the library carries in place of a ``Request``: the fields of all it holds, one by one.
 _TENSORS = "Tensor q, Tensor? k, Tensor v, Tensor? buckets, Tensor? order, Tensor? segment_ids, Tensor? dropout_seed"
 _REACH = (
     "str pattern, bool causal, bool exclude_self, SymInt? chunk_len, SymInt chunks_before, SymInt chunks_after, "
     "SymInt? window, bool wrap"
 )
-_OPTIONS = f"str impl, float scale, float dropout_p, {_REACH}"
+_OPTIONS = f"float dropout_p, float scale, {_REACH}, str impl"
 _N_TENSORS = len(_TENSORS.split(","))
 
 
-def attend(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    reach: Reach,
-    *,
-    scale: float,
-    dropout: Dropout | None,
-    impl: str,
-) -> tuple[Tensor, Tensor]:
-    """(out [B, H, L, Dv], lse [B, H, L]) by an engine; differentiable.
-
-    Args:
-        k: [B, H, L, D]; None for shared QK.
-        buckets: [B, H, R, L]; None: one round of one bucket.
-        order: the token at each place, [B, H, R, L] with buckets, else [B, 1, 1, L]; None: by position.
-    """
+def attend(request: Request, impl: str) -> tuple[Tensor, Tensor]:
+    """(out [B, H, L, Dv], lse [B, H, L]) by the engine that ``impl`` means; differentiable."""
+    *tensors, reach, scale, dropout = request
     p, seed = (0.0, None) if dropout is None else dropout
-    out, lse, _ = _attention(q, k, v, buckets, order, segment_ids, seed, impl, scale, p, *reach)
+    out, lse, _ = _attention(*tensors, seed, p, scale, *reach, impl)
     return out, lse
 
 
-def _forward(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    dropout_seed: Tensor | None,
-    impl: str,
-    scale: float,
-    dropout_p: float,
-    *fields: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    reach, dropout = Reach(*fields), None if dropout_seed is None else Dropout(dropout_p, dropout_seed)
-    out, lse, alone = engine(impl, q, v, reach).forward(
-        q, k, v, buckets, order, segment_ids, reach, scale=scale, dropout=dropout
-    )
-    return _like(out, v), lse.view(q.shape[:3]), alone.view(q.shape[:3])
+def _request(*arguments: Any) -> Request:
+    q, k, v, buckets, order, segment_ids, seed, p, scale, *reach = arguments
+    dropout = None if seed is None else Dropout(p, seed)
+    return Request(q, k, v, buckets, order, segment_ids, Reach(*reach), scale, dropout)
+
+
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *call, impl = arguments
+    request = _request(*call)
+    out, lse, alone = engine(impl, request).forward(request)
+    rows = request.q.shape[:3]
+    return _like(out, request.v), lse.view(rows), alone.view(rows)
 
 
 def _backward(
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    dropout_seed: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    alone: Tensor,
-    impl: str,
-    scale: float,
-    dropout_p: float,
-    *fields: Any,
+    grad_out: Tensor, grad_lse: Tensor, out: Tensor, lse: Tensor, alone: Tensor, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    reach, dropout = Reach(*fields), None if dropout_seed is None else Dropout(dropout_p, dropout_seed)
-    results = (out, lse, alone)
-    dq, dk, dv = engine(impl, q, v, reach).backward(
-        grad_out, grad_lse, q, k, v, buckets, order, segment_ids, *results, reach, scale=scale, dropout=dropout
-    )
+    *call, impl = arguments
+    request = _request(*call)
+    q, k, v = request[:3]
+    dq, dk, dv = engine(impl, request).backward(request, grad_out, grad_lse, out, lse, alone)
     return _like(dq, q), q.new_empty(0) if k is None else _like(dk, k), _like(dv, v)
 
 
@@ -108,7 +69,7 @@ _attention_backward = torch.library.custom_op(
     "reformer::attention_backward",
     _backward,
     mutates_args=(),
-    schema=f"(Tensor grad_out, Tensor grad_lse, {_TENSORS}, Tensor out, Tensor lse, Tensor alone, {_OPTIONS})"
+    schema=f"(Tensor grad_out, Tensor grad_lse, Tensor out, Tensor lse, Tensor alone, {_TENSORS}, {_OPTIONS})"
     " -> (Tensor dq, Tensor dk, Tensor dv)",
 )
 
@@ -122,9 +83,9 @@ def _(q: Tensor, k: Tensor | None, v: Tensor, *rest: Any) -> tuple[Tensor, Tenso
 
 @_attention_backward.register_fake
 def _(
-    grad_out: Tensor, grad_lse: Tensor, q: Tensor, k: Tensor | None, v: Tensor, *rest: Any
+    grad_out: Tensor, grad_lse: Tensor, out: Tensor, lse: Tensor, alone: Tensor, q: Tensor, k: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(q), q.new_empty(0) if k is None else torch.empty_like(k), torch.empty_like(v)
+    return torch.empty_like(q), q.new_empty(0) if k is None else torch.empty_like(k), torch.empty_like(rest[0])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -137,7 +98,7 @@ def _gradients(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None, _: No
     *tensors, out, lse, alone = ctx.saved_tensors
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
     grad_lse = torch.zeros_like(lse) if grad_lse is None else grad_lse
-    dq, dk, dv = _attention_backward(grad_out, grad_lse, *tensors, out, lse, alone, *ctx.options)
+    dq, dk, dv = _attention_backward(grad_out, grad_lse, out, lse, alone, *tensors, *ctx.options)
     rest = (None,) * (len(tensors) - 3 + len(ctx.options))
     return dq, None if tensors[1] is None else dk, dv, *rest
 

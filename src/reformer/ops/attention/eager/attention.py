@@ -6,64 +6,35 @@ from torch import Tensor
 from reformer.ops.attention.eager.backward import tiled_backward
 from reformer.ops.attention.eager.forward import accumulation_dtype, tiled_forward
 from reformer.ops.attention.eager.plan import make_plan
-from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.attention.reach import Request
 from reformer.ops.keys import inverse_norm, unit_keys_backward
 
 
-def forward(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    reach: Reach,
-    *,
-    scale: float,
-    dropout: Dropout | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(out [N, L, Dv], lse [N, L], alone [N, L] bool), arguments as ``registration.attend``; ``alone`` is for backward."""
-    plan = make_plan(q, buckets, order, segment_ids, reach)
-    rows = _rows(q)
-    keys, _ = _keys(rows, k)
+def forward(request: Request) -> tuple[Tensor, Tensor, Tensor]:
+    """(out [N, L, Dv], lse [N, L], alone [N, L] bool); ``alone`` is for backward."""
+    q = _rows(request.q)
+    keys, _ = _keys(q, request.k)
     with torch.autocast(q.device.type, enabled=False):
-        return tiled_forward(rows, keys, _rows(v), plan, scale=scale, dropout=dropout)
+        return tiled_forward(q, keys, _rows(request.v), make_plan(request))
 
 
 def backward(
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    alone: Tensor,
-    reach: Reach,
-    *,
-    scale: float,
-    dropout: Dropout | None,
+    request: Request, grad_out: Tensor, grad_lse: Tensor, out: Tensor, lse: Tensor, alone: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv) as [N, L, ..]; for shared QK dq holds the gradient of the keys too."""
-    plan = make_plan(q, buckets, order, segment_ids, reach)
-    rows = _rows(q)
-    keys, inverse = _keys(rows, k)
+    q = _rows(request.q)
+    keys, inverse = _keys(q, request.k)
     with torch.autocast(q.device.type, enabled=False):
         dq, dk, dv = tiled_backward(
             grad_out.flatten(0, 1),
             grad_lse.flatten(0, 1),
-            rows,
+            q,
             keys,
-            _rows(v),
+            _rows(request.v),
             out.flatten(0, 1),
             lse.flatten(0, 1),
             alone.flatten(0, 1),
-            plan,
-            scale=scale,
-            dropout=dropout,
+            make_plan(request),
         )
         if inverse is not None:
             dq.add_(unit_keys_backward(dk, keys, inverse))

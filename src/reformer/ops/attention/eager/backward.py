@@ -12,7 +12,6 @@ from torch import Tensor
 from reformer.ops.attention.eager.forward import accumulation_dtype, gather_rows, self_keep, take_rows, tile_logits
 from reformer.ops.attention.eager.plan import Plan
 from reformer.ops.attention.eager.tile import Slab, kept, slabs
-from reformer.ops.attention.reach import Dropout
 
 
 def tiled_backward(
@@ -25,9 +24,6 @@ def tiled_backward(
     lse_NL: Tensor,
     alone_NL: Tensor,
     plan: Plan,
-    *,
-    scale: float,
-    dropout: Dropout | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv) in the accumulation dtype; ``out``, ``lse`` and ``alone`` are what ``tiled_forward`` returned."""
     dtype = accumulation_dtype(q_NLD)
@@ -42,33 +38,20 @@ def tiled_backward(
     n_slots = passes[0].shape[1:].numel()
     by_slot = tuple(torch.empty(x.shape[0], n_slots, x.shape[2], dtype=dtype, device=x.device) for x in (dq, dk, dv))
     for index, slots in enumerate(passes):
-        _one_pass(by_slot, q_NLD, k_NLD, v_NLE, do, lse, delta, plan, index, slots, scale, dropout)
+        _one_pass(by_slot, (q_NLD, k_NLD, v_NLE, do, lse, delta), plan, index, slots)
         for r in plan.rounds_of_pass(index):
             for total, part in zip((dq, dk, dv), by_slot):
                 total += take_rows(part, plan.rank_NRL[:, r])
     if plan.reach.exclude_self:
-        _add_self(alone_NL, (dq, dk, dv), do, dlse, q_NLD, k_NLD, plan.n_heads, scale, dropout)
+        _add_self(alone_NL, (dq, dk, dv), do, dlse, q_NLD, k_NLD, plan)
     return dq, dk, dv
 
 
-def _one_pass(
-    by_slot: tuple[Tensor, ...],
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    do: Tensor,
-    lse_NL: Tensor,
-    delta_NL: Tensor,
-    plan: Plan,
-    index: int,
-    slots: Tensor,
-    scale: float,
-    dropout: Dropout | None,
-) -> None:
+def _one_pass(by_slot: tuple[Tensor, ...], rows: tuple[Tensor, ...], plan: Plan, index: int, slots: Tensor) -> None:
     N, G, m = slots.shape
     dq, dk, dv = (x.zero_().view(N * G, m, -1) for x in by_slot)
     for slab in slabs(plan, index, slots):
-        tile_dq, tile_dk, tile_dv = _tile(q, k, v, do, lse_NL, delta_NL, slab, plan.n_heads, scale, dropout)
+        tile_dq, tile_dk, tile_dv = _tile(rows, slab, plan)
         # The query tiles of a slab are distinct, and so are its key tiles at any one offset.
         dq.index_add_(0, slab.tiles_T, tile_dq)
         for offset in range(slab.key_tiles_Tw.shape[1]):
@@ -77,30 +60,20 @@ def _one_pass(
             dv.index_add_(0, slab.key_tiles_Tw[:, offset], tile_dv[:, part])
 
 
-def _tile(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    do: Tensor,
-    lse_NL: Tensor,
-    delta_NL: Tensor,
-    slab: Slab,
-    n_heads: int,
-    scale: float,
-    dropout: Dropout | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _tile(rows: tuple[Tensor, ...], slab: Slab, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v, do, lse_NL, delta_NL = rows
     q_tile, k_tile = gather_rows(q, slab.query_rows_Tm), gather_rows(k, slab.key_rows_TW)
     v_tile, do_tile = gather_rows(v, slab.key_rows_TW), gather_rows(do, slab.query_rows_Tm)
     lse, delta = (x.reshape(-1)[slab.query_rows_Tm][..., None] for x in (lse_NL, delta_NL))
-    p = tile_logits(q_tile, k_tile, slab, scale).sub_(lse).exp_()
+    p = tile_logits(q_tile, k_tile, slab, plan.scale).sub_(lse).exp_()
     dp = torch.bmm(do_tile, v_tile.transpose(1, 2))
     dropped_p = p
-    if dropout is not None:
-        mask = kept(slab, dropout, n_heads).to(p.dtype).div_(1.0 - dropout.p)
+    if plan.dropout is not None:
+        mask = kept(slab, plan).to(p.dtype).div_(1.0 - plan.dropout.p)
         dp.mul_(mask)
         dropped_p = p * mask
     tile_dv = torch.bmm(dropped_p.transpose(1, 2), do_tile)
-    ds = dp.sub_(delta).mul_(p).mul_(scale)
+    ds = dp.sub_(delta).mul_(p).mul_(plan.scale)
     return torch.bmm(ds, k_tile), torch.bmm(ds.transpose(1, 2), q_tile), tile_dv
 
 
@@ -111,14 +84,12 @@ def _add_self(
     dlse_NL: Tensor,
     q: Tensor,
     k: Tensor,
-    n_heads: int,
-    scale: float,
-    dropout: Dropout | None,
+    plan: Plan,
 ) -> None:
     # The softmax over one pair is constant, so only lse = scale · q_i·k_i reaches q and k.
     dq, dk, dv = grads
     is_alone = alone_NL[..., None]
-    ds = (dlse_NL * scale)[..., None]
+    ds = (dlse_NL * plan.scale)[..., None]
     dq += torch.where(is_alone, ds * k.to(dq.dtype), 0.0)
     dk += torch.where(is_alone, ds * q.to(dk.dtype), 0.0)
-    dv += torch.where(is_alone, do * self_keep(dropout, n_heads, dlse_NL)[..., None], 0.0)
+    dv += torch.where(is_alone, do * self_keep(plan, dlse_NL)[..., None], 0.0)

@@ -9,13 +9,13 @@ end to end instead, and a pair counts as often as it is met.
 N = batch · heads, R rounds, L length, m tile length, C tiles of a round.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reformer.ops.attention.reach import Reach
+from reformer.ops.attention.reach import Dropout, Reach, Request
 
 # A pattern with no fixed reach (a whole bucket) is walked in strips of this many key tiles.
 _STRIP = 4
@@ -27,10 +27,9 @@ SMALLEST_TILE, USUAL_TILE = 16, 128
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The order of every round and what each token sees in it."""
+    """The order of every round and what each token sees in it; and the rest of the request."""
 
     reach: Reach
-    n_heads: int
     order_NRL: Tensor  # int64, the token at each place
     rank_NRL: Tensor  # int64, the place of each token; where chunks wrap around, among those of all rounds
     start_NRL: Tensor | None  # int32 by token: first visible place; None where chunks wrap around
@@ -39,6 +38,9 @@ class Plan:
     tile: int
     before: int | None  # key tiles looked at before a query's own; None: as far as the intervals reach
     after: int | None
+    n_heads: int = 1
+    scale: float = 1.0
+    dropout: Dropout | None = None
 
     def passes(self) -> list[Tensor]:
         """Slots [N, G, m] of each pass: the token at each place, -1 beyond the end of a round."""
@@ -73,29 +75,30 @@ class Plan:
         return strips
 
 
-def make_plan(
-    q: Tensor, buckets: Tensor | None, order: Tensor | None, segment_ids: Tensor | None, reach: Reach
-) -> Plan:
-    """The plan of q [B, H, L, D]; the other arguments as ``registration.attend``."""
-    B, H, L, _ = q.shape
-    if order is None:
-        order_NRL = torch.arange(L, dtype=torch.int64, device=q.device).repeat(B * H, 1, 1)
+def make_plan(request: Request) -> Plan:
+    """The plan of a request."""
+    reach, segment_ids = request.reach, request.segment_ids
+    B, H, L, _ = request.q.shape
+    if request.order is None:
+        order_NRL = torch.arange(L, dtype=torch.int64, device=request.q.device).repeat(B * H, 1, 1)
     else:
-        order_NRL = order.expand(B, H, *order.shape[2:]).flatten(0, 1).long()
-    bucket_NRL = None if buckets is None else buckets.flatten(0, 1)
+        order_NRL = request.order.expand(B, H, -1, -1).flatten(0, 1).long()
+    bucket_NRL = None if request.buckets is None else request.buckets.flatten(0, 1)
     segments_NL = None if segment_ids is None else segment_ids.repeat_interleave(H, dim=0)
     if reach.wrap:
-        return _ring_plan(order_NRL, segments_NL, reach, n_heads=H)
-    if reach.chunk_len is None:
-        tile = min(max(reach.window or USUAL_TILE, SMALLEST_TILE), USUAL_TILE)
+        plan = _ring_plan(order_NRL, segments_NL, reach)
     else:
-        tile = min(reach.chunk_len, L)
-        tile = tile if tile <= LARGEST_TILE else USUAL_TILE
-    return interval_plan(order_NRL, bucket_NRL, segments_NL, reach, tile=tile, n_heads=H)
+        if reach.chunk_len is None:
+            tile = min(max(reach.window or USUAL_TILE, SMALLEST_TILE), USUAL_TILE)
+        else:
+            tile = min(reach.chunk_len, L)
+            tile = tile if tile <= LARGEST_TILE else USUAL_TILE
+        plan = interval_plan(order_NRL, bucket_NRL, segments_NL, reach, tile=tile)
+    return replace(plan, n_heads=H, scale=request.scale, dropout=request.dropout)
 
 
 def interval_plan(
-    order_NRL: Tensor, bucket_NRL: Tensor | None, segments_NL: Tensor | None, reach: Reach, *, tile: int, n_heads: int
+    order_NRL: Tensor, bucket_NRL: Tensor | None, segments_NL: Tensor | None, reach: Reach, *, tile: int
 ) -> Plan:
     """The plan of a reach that does not wrap around.
 
@@ -127,7 +130,6 @@ def interval_plan(
     tiles_before, tiles_after = _tiles_in_reach(reach, chunks, per_run, tile)
     return Plan(
         reach=reach,
-        n_heads=n_heads,
         order_NRL=order_NRL,
         rank_NRL=rank,
         start_NRL=low.gather(-1, rank).int(),
@@ -157,7 +159,7 @@ def _tiles_in_reach(
     return (before, after) if before + after <= _STRIP else (None, None)
 
 
-def _ring_plan(order_NRL: Tensor, segments_NL: Tensor | None, reach: Reach, *, n_heads: int) -> Plan:
+def _ring_plan(order_NRL: Tensor, segments_NL: Tensor | None, reach: Reach) -> Plan:
     """The plan of a reach that wraps around: chunks are tiles, of all rounds end to end."""
     N, R, L = order_NRL.shape
     chunks = reach.chunks_within(L)
@@ -169,7 +171,6 @@ def _ring_plan(order_NRL: Tensor, segments_NL: Tensor | None, reach: Reach, *, n
     rank = torch.empty_like(order_NRL).scatter_(-1, order_NRL, place) + round_start
     return Plan(
         reach=reach,
-        n_heads=n_heads,
         order_NRL=order_NRL,
         rank_NRL=rank,
         start_NRL=None,

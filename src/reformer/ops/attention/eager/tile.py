@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from reformer.ops.attention.eager.plan import Plan
-from reformer.ops.attention.reach import Dropout
 from reformer.ops.counter_rng import column_keys, keep, row_keys
 
 # Elements of a [T, m, W] slab: the working set of a dozen element-wise passes should stay in a CPU's cache, while a GPU
@@ -128,8 +127,10 @@ def _segments_at(plan: Plan, batch_T: Tensor, token: Tensor) -> Tensor:
     return plan.segments_NL.view(-1)[token.clamp_min(0) + rows].masked_fill(token < 0, -1)
 
 
-def kept(slab: Slab, dropout: Dropout, n_heads: int) -> Tensor:
-    """The pairs [T, m, W] that attention dropout keeps."""
-    b, h = slab.batch_T // n_heads, slab.batch_T % n_heads
-    rows = row_keys(dropout.seed, b[:, None], h[:, None], slab.query_Tm)
-    return keep(rows[:, :, None], column_keys(dropout.seed, slab.key_TW)[:, None, :], dropout.p)
+def kept(slab: Slab, plan: Plan) -> Tensor:
+    """The pairs [T, m, W] that the plan's dropout keeps."""
+    assert plan.dropout is not None
+    p, seed = plan.dropout
+    b, h = slab.batch_T // plan.n_heads, slab.batch_T % plan.n_heads
+    rows = row_keys(seed, b[:, None], h[:, None], slab.query_Tm)
+    return keep(rows[:, :, None], column_keys(seed, slab.key_TW)[:, None, :], p)

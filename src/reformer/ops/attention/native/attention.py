@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reformer.ops.attention.native import library
-from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.attention.reach import Request
 from reformer.ops.counter_rng import drop_threshold, fold
 
 _DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1}
@@ -16,20 +16,10 @@ _DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1}
 _LAST_PLACE = 2**31 - 1
 
 
-def forward(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    reach: Reach,
-    *,
-    scale: float,
-    dropout: Dropout | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(out as v, lse [B, H, L], alone [B, H, L] bool), arguments as ``registration.attend``; ``alone`` is for backward."""
-    plan, _memory = _plan(q, buckets, order, segment_ids, reach)
+def forward(request: Request) -> tuple[Tensor, Tensor, Tensor]:
+    """(out as v, lse [B, H, L], alone [B, H, L] bool); ``alone`` is for backward."""
+    plan, _memory = _plan(request)
+    q, k, v = request[:3]
     out = torch.empty_like(v)
     q, v = _last_axis_contiguous(q), _last_axis_contiguous(v)
     k = None if k is None else _last_axis_contiguous(k)
@@ -38,7 +28,7 @@ def forward(
     rows = q.shape[:3]
     lse, alone = _floats(q, *rows), torch.empty(rows, dtype=torch.bool, device=q.device)
     state = _floats(q, *rows, 4)
-    struct = _attention(q, k, v, state, reach, scale, dropout)
+    struct = _attention(q, k, v, state, request)
     struct.accumulator = library.rows(total)
     struct.lse, struct.alone = lse.data_ptr(), alone.data_ptr()
     library.call("forward", struct, plan)
@@ -46,30 +36,17 @@ def forward(
 
 
 def backward(
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    alone: Tensor,
-    reach: Reach,
-    *,
-    scale: float,
-    dropout: Dropout | None,
+    request: Request, grad_out: Tensor, grad_lse: Tensor, out: Tensor, lse: Tensor, alone: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """(dq, dk, dv) in float32; for shared QK dk is None, and dq holds the gradient of the keys too."""
-    plan, _memory = _plan(q, buckets, order, segment_ids, reach)
+    plan, _memory = _plan(request)
+    q, k, v = request[:3]
     grads = [None if x is None else _zeros(x) for x in (q, k, v)]
     q, v, grad_out, out = (_last_axis_contiguous(x) for x in (q, v, grad_out.to(q.dtype), out))
     k = None if k is None else _last_axis_contiguous(k)
     lse, alone, grad_lse = lse.contiguous(), alone.contiguous(), grad_lse.float().contiguous()
     state = _floats(q, *q.shape[:3], 4)
-    struct = _attention(q, k, v, state, reach, scale, dropout)
+    struct = _attention(q, k, v, state, request)
     struct.grad_out, struct.out = library.rows(grad_out), library.rows(out)
     struct.lse, struct.alone = lse.data_ptr(), alone.data_ptr()
     struct.grad_lse = grad_lse.data_ptr()
@@ -82,23 +59,22 @@ def backward(
     return dq, dk, dv
 
 
-def _plan(
-    q: Tensor, buckets: Tensor | None, order: Tensor | None, segment_ids: Tensor | None, reach: Reach
-) -> tuple[library.Plan, tuple[Tensor | None, ...]]:
+def _plan(request: Request) -> tuple[library.Plan, tuple[Tensor | None, ...]]:
     """The places and intervals of every token, and the memory that they lie in."""
-    B, H, L, _ = q.shape
+    B, H, L, _ = request.q.shape
+    reach, segment_ids, device = request.reach, request.segment_ids, request.q.device
+    order, buckets = _integers(request.order), _integers(request.buckets)
     # Without buckets all heads of a batch share the order, and without segments all batches.
     rows = B * H if buckets is not None else 1 if order is None else B
     rounds = 1 if order is None else order.shape[2]
-    order, buckets = _integers(order), _integers(buckets)
     segments = None if segment_ids is None else library.compact_segments(segment_ids)
     chunk_len, before, after = reach.chunks_within(L) or (0, 0, 0)
     if reach.wrap:
         last = (rounds * (-(-L // chunk_len)) + before + after + 1) * chunk_len
         if last > _LAST_PLACE:
             raise ValueError(f"pattern='trax' over {last} places is beyond {_LAST_PLACE}; use fewer rounds or chunks")
-    sorted_tokens = torch.empty(rows, rounds, L, dtype=torch.int32, device=q.device)
-    places = torch.empty(rows, L, rounds, 3, dtype=torch.int32, device=q.device)
+    sorted_tokens = torch.empty(rows, rounds, L, dtype=torch.int32, device=device)
+    places = torch.empty(rows, L, rounds, 3, dtype=torch.int32, device=device)
     plan = library.Plan(
         rows=rows,
         sharing=B * H // rows,
@@ -112,7 +88,7 @@ def _plan(
         chunks_before=before if reach.wrap else 0,
         chunks_after=after if reach.wrap else 0,
     )
-    request = library.PlanRequest(
+    intervals = library.PlanRequest(
         order=None if order is None else order.data_ptr(),
         buckets=None if buckets is None else buckets.data_ptr(),
         order_bytes=0 if order is None else order.element_size(),
@@ -126,14 +102,13 @@ def _plan(
         chunks_per_run=reach.pattern == "position",
         window=reach.window_within(L) or 0,
     )
-    library.call("plan", request, plan)
+    library.call("plan", intervals, plan)
     return plan, (sorted_tokens, places, segments)
 
 
-def _attention(
-    q: Tensor, k: Tensor | None, v: Tensor, state: Tensor, reach: Reach, scale: float, dropout: Dropout | None
-) -> library.Attention:
+def _attention(q: Tensor, k: Tensor | None, v: Tensor, state: Tensor, request: Request) -> library.Attention:
     B, H, L, D = q.shape
+    reach, dropout = request.reach, request.dropout
     p, seed = (0.0, 0) if dropout is None else (dropout.p, int(fold(dropout.seed)) & 0xFFFFFFFF)
     return library.Attention(
         batch=B,
@@ -145,7 +120,7 @@ def _attention(
         shared=k is None,
         causal=reach.causal,
         exclude_self=reach.exclude_self,
-        scale=scale,
+        scale=request.scale,
         drop=dropout is not None,
         drop_seed=seed,
         drop_threshold=drop_threshold(p),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.attention.reach import Request
 from reformer.ops.attention.triton.backward import key_gradient_kernel, query_gradient_kernel
 from reformer.ops.attention.triton.blocks import ROWS, Blocks, blocks_for, padded_width, precision
 from reformer.ops.attention.triton.device import on_device
@@ -24,62 +24,37 @@ from reformer.ops.counter_rng import drop_threshold, seed_keys
 SLAB_TOKENS = 2**20
 
 
-def forward(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    reach: Reach,
-    *,
-    scale: float,
-    dropout: Dropout | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(out [N, L, E], lse [N, L], alone [N, L] bool), arguments as ``registration.attend``; ``alone`` is for backward."""
-    q_rows, k_rows, v_rows = (None if x is None else _rows(x) for x in (q, k, v))
-    assert q_rows is not None and v_rows is not None
+def forward(request: Request) -> tuple[Tensor, Tensor, Tensor]:
+    """(out [N, L, E], lse [N, L], alone [N, L] bool); ``alone`` is for backward."""
+    q_rows, v_rows = _rows(request.q), _rows(request.v)
+    k_rows = None if request.k is None else _rows(request.k)
     N, L, _ = q_rows.shape
-    out, lse = torch.empty_like(v_rows), torch.empty(N, L, dtype=torch.float32, device=v.device)
-    alone = torch.empty(N, L, dtype=torch.bool, device=v.device)
-    with on_device(q):
+    out, lse = torch.empty_like(v_rows), torch.empty(N, L, dtype=torch.float32, device=q_rows.device)
+    alone = torch.empty(N, L, dtype=torch.bool, device=q_rows.device)
+    with on_device(request.q):
         for part in _slabs(N, L):
-            tables = slab_tables(q, buckets, order, segment_ids, reach, part)
+            tables = slab_tables(request, part)
             keys = None if k_rows is None else k_rows[part]
             results = (out[part], lse[part], alone[part].view(torch.int8))
-            _attend_slab(q_rows[part], keys, v_rows[part], *results, tables, reach, scale, dropout)
+            _attend_slab(q_rows[part], keys, v_rows[part], *results, tables, request)
     return out, lse, alone
 
 
 def backward(
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    buckets: Tensor | None,
-    order: Tensor | None,
-    segment_ids: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    alone: Tensor,
-    reach: Reach,
-    *,
-    scale: float,
-    dropout: Dropout | None,
+    request: Request, grad_out: Tensor, grad_lse: Tensor, out: Tensor, lse: Tensor, alone: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """(dq, dk, dv) [N, L, ..] in the types of the inputs; with shared QK dq holds both parts, and dk is None."""
-    inputs = [_rows(x) for x in (grad_out, grad_lse, q, v, out, lse, alone.view(torch.int8))]
-    k_rows = None if k is None else _rows(k)
+    inputs = [_rows(x) for x in (grad_out, grad_lse, request.q, request.v, out, lse, alone.view(torch.int8))]
+    k_rows = None if request.k is None else _rows(request.k)
     dq, dv = torch.empty_like(inputs[2]), torch.empty_like(inputs[3])
     dk = None if k_rows is None else torch.empty_like(k_rows)
-    with on_device(q):
+    with on_device(request.q):
         for part in _slabs(*dq.shape[:2]):
-            tables = slab_tables(q, buckets, order, segment_ids, reach, part)
+            tables = slab_tables(request, part)
             keys, grad_keys = (None if x is None else x[part] for x in (k_rows, dk))
             own = [x[part] for x in inputs]
             gradients = (dq[part], grad_keys, dv[part])
-            _backward_slab(own, keys, gradients, tables, reach, scale, dropout)
+            _backward_slab(own, keys, gradients, tables, request)
     return dq, dk, dv
 
 
@@ -106,9 +81,7 @@ def _attend_slab(
     lse: Tensor,
     alone: Tensor,
     tables: Tables,
-    reach: Reach,
-    scale: float,
-    dropout: Dropout | None,
+    request: Request,
 ) -> None:
     (n, n_rounds, _), L = tables.order_NRP.shape, tables.length
     if n_rounds == 1 or out.dtype == torch.float32:
@@ -118,13 +91,13 @@ def _attend_slab(
     highest, total = (torch.empty_like(lse) if n_rounds > 1 else lse for _ in range(2))
     times = torch.empty_like(lse) if tables.wrap and n_rounds > 1 else lse
     keys, inverse = (q, _inverse_norms(q)) if k is None else (k, lse)
-    blocks, options = _options(forward_kernel.__name__, q, v, k is None, tables, reach, dropout)
-    grid, seeds = (n * -(-L // blocks.m),), _seeds(dropout, tables)
+    blocks, options = _options(forward_kernel.__name__, q, v, k is None, tables, request)
+    grid, seeds = (n * -(-L // blocks.m),), _seeds(request, tables)
     for r in range(n_rounds):
         forward_kernel[grid](
             q, keys, v, inverse, out, lse, alone, sums, highest, total, times,
             tables.order_NRP, tables.rank_NRL, tables.start_NRL, tables.end_NRL,
-            *_tail(tables, r, scale, dropout, seeds), **options,
+            *_tail(tables, r, request, seeds), **options,
         )  # fmt: skip
 
 
@@ -133,9 +106,7 @@ def _backward_slab(
     k: Tensor | None,
     gradients: tuple[Tensor, Tensor | None, Tensor],
     tables: Tables,
-    reach: Reach,
-    scale: float,
-    dropout: Dropout | None,
+    request: Request,
 ) -> None:
     do, dlse, q, v, out, lse, alone = inputs
     dq, dk, dv = gradients
@@ -143,22 +114,22 @@ def _backward_slab(
     sum_q, sum_v = _sums(dq), _sums(dv)
     sum_k = sum_q if dk is None else _sums(dk)
     (n, n_rounds, _), L = tables.order_NRP.shape, tables.length
-    seeds = _seeds(dropout, tables)
+    seeds = _seeds(request, tables)
     delta = _row_dots(do, out) - dlse
     keys, inverse = (q, _inverse_norms(q)) if k is None else (k, lse)
     shared = (q, keys, v, inverse, do, lse, delta, dlse, alone)
     orders = (tables.order_NRP, tables.rank_NRL, tables.start_NRL, tables.end_NRL)
-    blocks, options = _options(query_gradient_kernel.__name__, q, v, k is None, tables, reach, dropout)
+    blocks, options = _options(query_gradient_kernel.__name__, q, v, k is None, tables, request)
     for r in range(n_rounds):
         query_gradient_kernel[(n * -(-L // blocks.m),)](
-            *shared, sum_q, *orders, *_tail(tables, r, scale, dropout, seeds), **options
+            *shared, sum_q, *orders, *_tail(tables, r, request, seeds), **options
         )
     seers = seer_tables(tables)
-    blocks, options = _options(key_gradient_kernel.__name__, q, v, k is None, tables, reach, dropout)
+    blocks, options = _options(key_gradient_kernel.__name__, q, v, k is None, tables, request)
     for r in range(n_rounds):
         key_gradient_kernel[(n * -(-L // blocks.n),)](
             *shared, sum_k, sum_v, *orders, *seers,
-            *_tail(tables, r, scale, dropout, seeds), STEP=STEP, **options,
+            *_tail(tables, r, request, seeds), STEP=STEP, **options,
         )  # fmt: skip
 
     for gradient, total in zip(gradients, (sum_q, sum_k, sum_v)):
@@ -171,14 +142,15 @@ def _sums(gradient: Tensor) -> Tensor:
     return gradient if is_wide else torch.empty(gradient.shape, dtype=torch.float32, device=gradient.device)
 
 
-def _seeds(dropout: Dropout | None, tables: Tables) -> Tensor:
-    return tables.order_NRP if dropout is None else seed_keys(dropout.seed).to(tables.order_NRP.device)
+def _seeds(request: Request, tables: Tables) -> Tensor:
+    order, dropout = tables.order_NRP, request.dropout
+    return order if dropout is None else seed_keys(dropout.seed).to(order.device)
 
 
-def _tail(tables: Tables, r: int, scale: float, dropout: Dropout | None, seeds: Tensor) -> tuple[Any, ...]:
+def _tail(tables: Tables, r: int, request: Request, seeds: Tensor) -> tuple[Any, ...]:
     """The arguments that all attention kernels end with, from ``segments`` on."""
     order = tables.order_NRP
-    p = 0.0 if dropout is None else dropout.p
+    p = 0.0 if request.dropout is None else request.dropout.p
     return (
         order if tables.segments_BL is None else tables.segments_BL,
         seeds,
@@ -191,14 +163,14 @@ def _tail(tables: Tables, r: int, scale: float, dropout: Dropout | None, seeds: 
         tables.chunk,
         tables.before,
         tables.after,
-        scale,
+        request.scale,
         drop_threshold(p),
         1.0 / (1.0 - p),
     )
 
 
 def _options(
-    kernel: str, q: Tensor, v: Tensor, shared: bool, tables: Tables, reach: Reach, dropout: Dropout | None
+    kernel: str, q: Tensor, v: Tensor, shared: bool, tables: Tables, request: Request
 ) -> tuple[Blocks, dict[str, Any]]:
     D, E = q.shape[-1], v.shape[-1]
     blocks = blocks_for(kernel, max(D, E), q.dtype, tables.wrap)
@@ -213,11 +185,11 @@ def _options(
         "BLOCK_M": blocks.m,
         "BLOCK_N": blocks.n,
         "SHARED": shared,
-        "CAUSAL": reach.causal,
-        "EXCLUDE_SELF": reach.exclude_self,
+        "CAUSAL": request.reach.causal,
+        "EXCLUDE_SELF": request.reach.exclude_self,
         "WRAP": tables.wrap,
         "SEGMENTS": tables.segments_BL is not None,
-        "DROPOUT": dropout is not None,
+        "DROPOUT": request.dropout is not None,
         "PRECISION": precision(q.dtype),
         **blocks.options(),
     }

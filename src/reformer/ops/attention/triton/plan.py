@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reformer.ops.attention.reach import Reach
+from reformer.ops.attention.reach import Reach, Request
 from reformer.ops.attention.triton.blocks import PLACES
 from reformer.ops.attention.triton.intervals import interval_kernel, seer_kernel
 
@@ -37,11 +37,10 @@ class Tables:
     wrap: bool = False
 
 
-def slab_tables(
-    q: Tensor, buckets: Tensor | None, order: Tensor | None, segment_ids: Tensor | None, reach: Reach, rows: slice
-) -> Tables:
-    """The tables of a slab of rows of q [B, H, L, D]; the other arguments as ``registration.attend``."""
-    n_heads, length = q.shape[1:3]
+def slab_tables(request: Request, rows: slice) -> Tables:
+    """The tables of a slab of rows of a request."""
+    buckets, order, segment_ids, reach = request[3:7]
+    n_heads, length = request.q.shape[1:3]
     segments_BL = None if segment_ids is None else segment_ids.contiguous()
     bucket_NRL = None if buckets is None else buckets.flatten(0, 1)[rows].contiguous()
     order_NRL = None
@@ -51,7 +50,9 @@ def slab_tables(
     if reach.wrap:
         assert order_NRL is not None
         return _ring_tables(order_NRL, segments_BL, reach, rows, n_heads)
-    return interval_tables(order_NRL, bucket_NRL, segments_BL, reach, rows, n_heads, length=length, device=q.device)
+    return interval_tables(
+        order_NRL, bucket_NRL, segments_BL, reach, rows, n_heads, length=length, device=request.q.device
+    )
 
 
 def interval_tables(

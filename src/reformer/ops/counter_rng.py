@@ -30,7 +30,7 @@ def as_seed(seed: int | Tensor) -> Tensor:
         raise TypeError(f"a seed must be an int or an int64 tensor of one element, got {type(seed).__name__}")
     if not -(2**63) <= seed < 2**63:
         raise ValueError(f"a seed must fit into 64 bits, at most {2**63 - 1}, got {seed}")
-    return torch.tensor(seed, dtype=torch.int64)
+    return torch.tensor(seed, dtype=torch.int64, device="cpu")
 
 
 def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from reformer.ops.attention.reach import Request
 from reformer.ops.attention.triton.backward import key_gradient_kernel, query_gradient_kernel
-from reformer.ops.attention.triton.blocks import ROWS, Blocks, blocks_for, padded_width, precision
-from reformer.ops.attention.triton.device import on_device
+from reformer.ops.attention.triton.blocks import ROWS, Blocks, blocks_for, on_device, padded_width, precision
 from reformer.ops.attention.triton.forward import forward_kernel, row_dots_kernel
 from reformer.ops.attention.triton.plan import STEP, Tables, seer_tables, slab_tables
 from reformer.ops.counter_rng import drop_threshold, seed_keys
@@ -36,7 +35,7 @@ def forward(request: Request) -> tuple[Tensor, Tensor, Tensor]:
             tables = slab_tables(request, part)
             keys = None if k_rows is None else k_rows[part]
             results = (out[part], lse[part], alone[part].view(torch.int8))
-            _attend_slab(q_rows[part], keys, v_rows[part], *results, tables, request)
+            _attend_slab(q_rows[part], keys, v_rows[part], results, tables, request)
     return out, lse, alone
 
 
@@ -74,15 +73,9 @@ def _row_dots(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _attend_slab(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    alone: Tensor,
-    tables: Tables,
-    request: Request,
+    q: Tensor, k: Tensor | None, v: Tensor, results: tuple[Tensor, ...], tables: Tables, request: Request
 ) -> None:
+    out, lse, alone = results
     (n, n_rounds, _), L = tables.order_NRP.shape, tables.length
     if n_rounds == 1 or out.dtype == torch.float32:
         sums = out

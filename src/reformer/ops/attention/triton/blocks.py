@@ -3,9 +3,11 @@
 ``benchmarks/kernel_resources.py`` compiles all of them for every supported generation of GPUs, without a GPU.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from reformer.ops.attention.triton import interpreted
 
@@ -120,3 +122,8 @@ def precision(dtype: torch.dtype) -> str:
     if interpreted():
         return "interpreted"
     return "ieee" if dtype == torch.float32 else "tf32"
+
+
+def on_device(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Makes the device of x the current one: Triton launches there, wherever the tensors are."""
+    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()

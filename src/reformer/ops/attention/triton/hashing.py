@@ -10,8 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from reformer.ops.attention.triton.blocks import blocks_for, padded_width, precision
-from reformer.ops.attention.triton.device import on_device
+from reformer.ops.attention.triton.blocks import blocks_for, on_device, padded_width, precision
 from reformer.ops.attention.triton.tiles import dot, load_rows, row_start, table_start
 
 _NOWHERE = tl.constexpr(2**31 - 1)

@@ -162,10 +162,15 @@ def test_buckets_are_constants_for_the_gradient():
             TypeError,
             ("segment_ids must hold integers",),
         ),
+        (
+            lambda: sort_by_bucket(torch.zeros(2, 1, 1, 0).long()),
+            ValueError,
+            ("buckets must have at least one element along every axis", "got [2, 1, 1, 0]"),
+        ),
         (lambda: places_in_segments(torch.zeros(1, 3)), TypeError, ("segment_ids must hold integers",)),
     ],
 )
-def test_errors(call, error, facts):
+def test_sizes_shapes_and_dtypes_that_do_not_fit_are_refused(call, error, facts):
     with refuses(error, *facts):
         call()
 

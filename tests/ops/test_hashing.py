@@ -118,7 +118,7 @@ def test_slicing_does_not_change_the_hash(elements: int, monkeypatch: pytest.Mon
     x = exact_normal(2, 2, 101, 6)
     rotations = exact_normal(2, 6, 3, 5, seed=3)
     whole = hash_vectors(x, rotations, (6, 4))
-    monkeypatch.setattr(hashing, "_SLICE_ELEMENTS", elements)
+    monkeypatch.setattr(hashing, "SLICE_ELEMENTS", elements)
     assert torch.equal(hash_vectors(x, rotations, (6, 4)), whole)
 
 

@@ -245,13 +245,15 @@ class _Carried:
             x1 = x1.detach().requires_grad_()
         if x1 is x2:
             x2 = x1.view_as(x1)  # dynamo takes no tensor twice
-        with _traced_autograd():
-            y1, y2, slot1, slot2 = _Rebuilt.apply(
-                turns, memory is not None, x1, x2, *slots, *([] if memory is None else [memory]), *parameters
-            )
-        self.slots, self.outputs = (slot1, slot2), (y1, y2)
-        if not torch.compiler.is_compiling():
+        shared = [] if memory is None else [memory]
+        if torch.compiler.is_compiling():
+            _let_dynamo_trace_autograd()
+            y1, y2, slot1, slot2 = _Rebuilt.apply(turns, memory is not None, x1, x2, *slots, *shared, *parameters)
+            _let_dynamo_trace_as_before()
+        else:
+            y1, y2, slot1, slot2 = _Rebuilt.apply(turns, memory is not None, x1, x2, *slots, *shared, *parameters)
             self.versions = (y1._version, y2._version)
+        self.slots, self.outputs = (slot1, slot2), (y1, y2)
         return y1, y2
 
     def end(self, x1: Tensor, x2: Tensor) -> Pair:
@@ -540,6 +542,22 @@ def _autocast(state: _Autocast | None) -> AbstractContextManager[Any]:
     return torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False)
 
 
-@contextmanager
-def _traced_autograd() -> Iterator[None]:
-    yield
+# torch.autograd.grad in a backward pass is behind a switch of dynamo's (off in 2.13). These run while dynamo traces, one
+# after the other, and at no other time.
+_switch_before: list[bool] = []
+
+
+@torch.compiler.assume_constant_result
+def _let_dynamo_trace_autograd() -> bool:
+    config = torch._dynamo.config
+    if hasattr(config, "trace_autograd_ops"):
+        _switch_before.append(config.trace_autograd_ops)
+        config.trace_autograd_ops = True
+    return True
+
+
+@torch.compiler.assume_constant_result
+def _let_dynamo_trace_as_before() -> bool:
+    if _switch_before:
+        torch._dynamo.config.trace_autograd_ops = _switch_before.pop()
+    return True

@@ -15,8 +15,8 @@ from reformer.ops import (
     seeded_buckets,
     sort_by_bucket,
 )
+from reformer.ops.attention.native import hashing as native_hashing
 from reformer.ops.hashing import hash_by_slices, sort_by_torch
-from reformer.ops.native import hashing as native_hashing
 from reformer.testing import LAYOUTS, exact_normal, segment_layout
 
 from .helpers import needs_native, refuses

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import torch
 
-from reformer.ops.implementations import obstacle
+from reformer.ops.attention.dispatch import obstacle
 
 # The part of a case that only hashing attention depends on.
 HASHING = ("n_hashes", "chunk_len", "n_buckets")

@@ -10,7 +10,7 @@ import torch
 
 from reformer.bench.contenders import DTYPES
 from reformer.ops import hash_vectors, local_attention, lsh_attention, random_rotations, sort_by_bucket
-from reformer.ops.implementations import NAMES, obstacle
+from reformer.ops.attention.dispatch import NAMES, obstacle
 from reformer.testing import assert_close_to_float64, exact_normal, lsh_inputs
 
 # Odd lengths, about a chunk, many chunks; head sizes that are no power of two, and differ for values.

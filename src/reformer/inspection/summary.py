@@ -15,7 +15,7 @@ from reformer.inspection.visibility import full_visible, local_visible
 from reformer.layers import FullSelfAttention, LocalSelfAttention, LSHSelfAttention
 from reformer.models import ReformerLM
 from reformer.ops import automatic_n_buckets, bucket_factors, derive_seed, seeded_buckets
-from reformer.ops.local_attention.api import logit_scale
+from reformer.ops.attention.local import logit_scale
 
 Row = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """Whom some queries see, for a few of them at a time: [B, H, Q, L], never [B, H, L, L].
 
-The same sets as the definitions' (``ops.lsh_attention.reference``, ``ops.local_attention.reference``), from the places
+The same sets as the definitions' (``ops.attention.reference``), from the places
 and intervals that the fast paths use. B batch, H heads, R rounds, L length, Q queries (``rows`` holds their positions).
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from reformer.ops import places_in_segments, sort_by_bucket
-from reformer.ops.tiled_attention import interval_plan
+from reformer.ops import Reach, places_in_segments, sort_by_bucket
+from reformer.ops.attention.eager.plan import interval_plan
 
 
 def full_visible(segments: Tensor, rows: Tensor, *, causal: bool, shared_qk: bool) -> Tensor:
@@ -73,17 +73,20 @@ class LSHVisibility:
         self.pattern, self.chunk_len = pattern, chunk_len
         self.reach = range(-n_chunks_before, n_chunks_after + 1)
         H = buckets.shape[1]
+        reach = Reach.lsh(
+            chunk_len=chunk_len,
+            pattern=pattern,
+            causal=causal,
+            window=window,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=n_chunks_after,
+        )
         plan = interval_plan(
             sort_by_bucket(buckets, segments).flatten(0, 1),
             buckets.flatten(0, 1).long(),
             segments.repeat_interleave(H, dim=0),
-            causal=causal,
-            exclude_self=True,
+            reach._replace(pattern="bucket") if pattern == "trax" else reach,
             tile=chunk_len,
-            chunk_len=chunk_len if pattern == "paper" else None,
-            window=window,
-            n_chunks_before=n_chunks_before,
-            n_chunks_after=n_chunks_after,
         )
         assert plan.start_NRL is not None and plan.end_NRL is not None
         self.rank, self.start, self.end = (

@@ -15,15 +15,15 @@ from reformer.ops import (
     derive_seed,
     full_attention,
     hash_vectors,
-    local_attention,
-    lsh_attention,
     seeded_buckets,
     seeded_rotations,
     sort_by_bucket,
 )
-from reformer.ops.decoding import AttentionCache, Reach, decode_attention, prefill_cache
+from reformer.ops.attention.local import attend_by_position, logit_scale
+from reformer.ops.attention.lsh import attend_by_bucket
+from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.decoding import AttentionCache, decode_attention, prefill_cache
 from reformer.ops.hashing import Buckets, bucket_factors
-from reformer.ops.local_attention.api import logit_scale
 
 # Sub-streams of a layer's seed.
 _ROTATIONS, _ATTENTION_DROPOUT = 0, 1
@@ -50,8 +50,10 @@ def split_width(d_model: int, n_heads: int, head_dim: int | None, d_attn: int | 
 class SelfAttention(nn.Module):
     """Projections, heads and replay around one attention op; subclasses say which.
 
-    ``forward(x [B, L, d_model])`` returns [B, L, d_model].
+    ``forward(x [B, L, d_model])`` returns [B, L, d_model]. ``reach``: whom a token sees.
     """
+
+    reach: Reach
 
     def __init__(
         self,
@@ -103,9 +105,10 @@ class SelfAttention(nn.Module):
         q, k, v = self.project(x, parallel.position_ids)
         if not parallel.saved:
             parallel.saved.extend(self.places(q, parallel))
-        dropout_p = self.dropout if self.training else 0.0
-        dropout_seed = derive_seed(parallel.seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None
-        return self.join(self.attend(q, k, v, parallel.saved, parallel.segment_ids, dropout_p, dropout_seed))
+        dropout = None
+        if self.training and self.dropout > 0.0:
+            dropout = Dropout.of(self.dropout, derive_seed(parallel.seed, _ATTENTION_DROPOUT))
+        return self.join(self.attend(q, k, v, parallel.saved, parallel.segment_ids, dropout))
 
     def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
         """See ``Branch.step``: what the newest tokens see of the cache; a prompt is one parallel pass that fills it."""
@@ -119,7 +122,7 @@ class SelfAttention(nn.Module):
             saved = _sorted_buckets(hash_vectors(q, cache.rotations, cache.factors), new.segment_ids)
         counts = new.counts + (q.shape[2] if new.is_real is None else new.is_real.sum(1))
         prefill_cache(cache, q, k, v, saved[0] if saved else None, counts, new.real_first)
-        return self.join(self.attend(q, k, v, saved, new.segment_ids, 0.0, None))
+        return self.join(self.attend(q, k, v, saved, new.segment_ids, None))
 
     def empty_cache(
         self, *, batch: int, max_len: int, seed: Tensor, n_buckets: Buckets, dtype: torch.dtype, device: torch.device
@@ -162,11 +165,6 @@ class SelfAttention(nn.Module):
         """What a cache needs to hash with; nothing, where attention goes by position."""
         return {}
 
-    @property
-    def reach(self) -> Reach:
-        """Whom a token sees."""
-        raise TypeError(f"{type(self).__name__} names no attention; use LSH-, Local- or FullSelfAttention")
-
     def attend(
         self,
         q: Tensor,
@@ -174,8 +172,7 @@ class SelfAttention(nn.Module):
         v: Tensor,
         saved: list[Tensor],
         segment_ids: Tensor | None,
-        dropout_p: float,
-        dropout_seed: Tensor | None,
+        dropout: Dropout | None,
     ) -> Tensor:
         """The attention op [B, H, L, D] of what ``project`` and ``places`` returned."""
         raise TypeError(f"{type(self).__name__} names no attention; use LSH-, Local- or FullSelfAttention")
@@ -213,13 +210,15 @@ class LSHSelfAttention(SelfAttention):
         self.n_hashes, self.n_buckets = n_hashes, n_buckets
         if n_chunks_after is None:
             n_chunks_after = 0 if causal or pattern == "bucket" else 1
-        self.options: dict[str, Any] = {
-            "chunk_len": chunk_len,
-            "pattern": pattern,
-            "window": window,
-            "n_chunks_before": n_chunks_before,
-            "n_chunks_after": n_chunks_after,
-        }
+        self.chunk_len = chunk_len
+        self.reach = Reach.lsh(
+            chunk_len=chunk_len,
+            pattern=pattern,
+            causal=causal,
+            window=window,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=n_chunks_after,
+        )
 
     def rotations(self, seed: Tensor, n_buckets: Buckets, device: torch.device) -> Tensor:
         """The rotations [H, D, R, columns] that ``attend`` hashes with under this seed and number of buckets."""
@@ -236,11 +235,6 @@ class LSHSelfAttention(SelfAttention):
         """Rotations under ``seed``, and the number of buckets."""
         return {"rotations": self.rotations(seed, n_buckets, device), "n_buckets": n_buckets}
 
-    @property
-    def reach(self) -> Reach:
-        """Whom a token sees."""
-        return Reach(exclude_self=True, **self.options)
-
     def places(self, q: Tensor, parallel: ParallelPass) -> list[Tensor]:
         """[buckets, order]: computed once, reused in the backward pass."""
         buckets = seeded_buckets(
@@ -248,27 +242,34 @@ class LSHSelfAttention(SelfAttention):
             derive_seed(parallel.seed, _ROTATIONS),
             n_hashes=self.n_hashes,
             n_buckets=self.n_buckets,
-            chunk_len=self.options["chunk_len"],
+            chunk_len=self.chunk_len,
             segment_ids=parallel.segment_ids,
         )
         return _sorted_buckets(buckets, parallel.segment_ids)
 
-    def attend(self, q, k, v, saved, segment_ids, dropout_p, dropout_seed):
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        saved: list[Tensor],
+        segment_ids: Tensor | None,
+        dropout: Dropout | None,
+    ) -> Tensor:
         """``reformer.ops.lsh_attention``."""
         buckets, order = saved
-        return lsh_attention(
+        scale = 1.0 if self.scale is None else self.scale
+        return attend_by_bucket(
             q,
             v,
             buckets,
-            causal=self.causal,
+            self.reach,
             segment_ids=segment_ids,
-            scale=1.0 if self.scale is None else self.scale,
-            dropout_p=dropout_p,
-            dropout_seed=dropout_seed,
+            scale=scale,
+            dropout=dropout,
             order=order,
             impl=self.impl,
-            **self.options,
-        )
+        )[0]
 
 
 class LocalSelfAttention(SelfAttention):
@@ -291,59 +292,61 @@ class LocalSelfAttention(SelfAttention):
         **common: Any,
     ) -> None:
         super().__init__(d_model, n_heads, causal=causal, **common)
-        self.wrap = wrap
-        if (chunk_len is None) == (window is None):
-            raise ValueError(f"give exactly one of chunk_len and window, got chunk_len={chunk_len}, window={window}")
-        self.options: dict[str, Any] = {
-            "chunk_len": chunk_len,
-            "window": window,
-            "n_chunks_before": n_chunks_before,
-            "n_chunks_after": (0 if causal else 1) if n_chunks_after is None else n_chunks_after,
-        }
-
-    @property
-    def reach(self) -> Reach:
-        """Whom a token sees."""
-        return Reach(pattern="position", exclude_self=self.shared_qk, **self.options)
-
-    def attend(self, q, k, v, saved, segment_ids, dropout_p, dropout_seed):
-        """``reformer.ops.local_attention``."""
-        return local_attention(
-            q,
-            k,
-            v,
-            causal=self.causal,
-            wrap=self.wrap,
-            segment_ids=segment_ids,
-            scale=self.scale,
-            dropout_p=dropout_p,
-            dropout_seed=dropout_seed,
-            impl=self.impl,
-            **self.options,
+        self.reach = Reach.local(
+            shared_qk=self.shared_qk,
+            causal=causal,
+            chunk_len=chunk_len,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=(0 if causal else 1) if n_chunks_after is None else n_chunks_after,
+            window=window,
+            wrap=wrap,
         )
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        saved: list[Tensor],
+        segment_ids: Tensor | None,
+        dropout: Dropout | None,
+    ) -> Tensor:
+        """``reformer.ops.local_attention``."""
+        return attend_by_position(
+            q, k, v, self.reach, segment_ids=segment_ids, scale=self.scale, dropout=dropout, impl=self.impl
+        )[0]
 
 
 class FullSelfAttention(SelfAttention):
     """Attention to every token (``reformer.ops.full_attention``): the paper's shared QK, or separate keys."""
 
-    @property
-    def reach(self) -> Reach:
-        """Whom a token sees."""
-        return Reach(pattern="position", exclude_self=self.shared_qk)
+    def __init__(self, d_model: int, n_heads: int, **common: Any) -> None:
+        super().__init__(d_model, n_heads, **common)
+        self.reach = Reach.full(shared_qk=self.shared_qk, causal=self.causal)
 
-    def attend(self, q, k, v, saved, segment_ids, dropout_p, dropout_seed):
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        saved: list[Tensor],
+        segment_ids: Tensor | None,
+        dropout: Dropout | None,
+    ) -> Tensor:
         """``reformer.ops.full_attention``."""
-        return full_attention(
+        out = full_attention(
             q,
             k,
             v,
             causal=self.causal,
             segment_ids=segment_ids,
             scale=self.scale,
-            dropout_p=dropout_p,
-            dropout_seed=dropout_seed,
+            dropout_p=0.0 if dropout is None else dropout.p,
+            dropout_seed=None if dropout is None else dropout.seed,
             impl=self.impl,
         )
+        assert isinstance(out, Tensor)
+        return out
 
 
 def _sorted_buckets(buckets: Tensor, segment_ids: Tensor | None) -> list[Tensor]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
@@ -49,7 +48,9 @@ class FeedForward(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor, how: ParallelPass | DecodingStep | None = None, *, seed: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, how: ParallelPass | DecodingStep | None = None, *, seed: Tensor | None = None
+    ) -> Tensor:
         """The layer's output [B, L, d_model]; by itself (``how`` None), ``seed`` as in ``SelfAttention.forward``."""
         return (ParallelPass(seed=resolve_seed(seed, self.training)) if how is None else how).through(self, x)
 

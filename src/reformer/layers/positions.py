@@ -48,12 +48,15 @@ class AxialPositions(nn.Module):
             raise ValueError(f"axial shape and dims must be positive and as many, got shape={shape} and dims={dims}")
         self.shape, self.dims = tuple(shape), tuple(dims)
         self.max_len = math.prod(self.shape)
-        self.tables = _Tables(nn.Parameter(torch.empty(size, dim, dtype=torch.get_default_dtype())) for size, dim in zip(self.shape, self.dims))
+        self.tables = _Tables(
+            nn.Parameter(torch.empty(size, dim, dtype=torch.get_default_dtype()))
+            for size, dim in zip(self.shape, self.dims)
+        )
 
-    def forward(
-        self, length: int, position_ids: Tensor | None = None, *, device: torch.device | None = None
-    ) -> Tensor:
-        """Vectors [length, d_model], or [B, length, d_model] for ``position_ids`` [B, length]; ``device``: theirs, by default the tables'.
+    def forward(self, length: int, position_ids: Tensor | None = None, *, device: torch.device | None = None) -> Tensor:
+        """Vectors [length, d_model], or [B, length, d_model] for ``position_ids`` [B, length].
+
+        ``device``: of the default positions 0, 1, ..; None: the tables'.
 
         Raises ValueError if ``length`` is beyond the product of the shape.
         """

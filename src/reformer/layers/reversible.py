@@ -324,7 +324,14 @@ class _Turn:
 class _Rebuilt(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, turns: list[_Turn], has_memory: bool, x1: Tensor, x2: Tensor, slot1: Tensor, slot2: Tensor, *rest: Tensor
+        ctx: Any,
+        turns: list[_Turn],
+        has_memory: bool,
+        x1: Tensor,
+        x2: Tensor,
+        slot1: Tensor,
+        slot2: Tensor,
+        *rest: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.turns, ctx.has_memory = turns, has_memory
         ctx.autocast = _autocast_state(x1)

@@ -49,7 +49,7 @@ def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
 def _is_known(seed: Tensor) -> bool:
     """Whether the number is there to be read: on the CPU, and neither traced nor one of a batch."""
     is_plain = type(seed) is Tensor and seed.device.type == "cpu" and seed.dim() == 0
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    is_traced = torch.compiler.is_compiling() or torch._C._is_tracing()
     return is_plain and not is_traced and not torch._C._functorch.is_functorch_wrapped_tensor(seed)
 
 

@@ -18,7 +18,8 @@ class _Tables(nn.Module):
 
     def __getitem__(self, axis: int) -> Tensor:
         """The table of an axis."""
-        return self.get_parameter(str(axis))
+        table: Tensor = getattr(self, str(axis))
+        return table
 
     def __len__(self) -> int:
         """Axes."""

@@ -260,18 +260,22 @@ class _Carried:
         """The streams as they are; what the last layer returned is kept for its backward pass."""
         if self.slots is None or self.outputs is None:
             return x1, x2
-        if not torch.compiler.is_compiling() and self.versions != (self.outputs[0]._version, self.outputs[1]._version):
-            raise RuntimeError(
-                "a hook changed the output of a reversible layer in place, from which its input is rebuilt; "
-                "return a new tensor from the hook, or use reversible=False"
-            )
+        self._require_unchanged(self.outputs)
         y1, y2 = (y.detach() for y in self.outputs)
         x1, x2 = _Kept.apply(x1, x2, *self.slots, y1, y2)
         self.slots = self.outputs = None
         return x1, x2
 
+    def _require_unchanged(self, outputs: Pair) -> None:
+        if not torch.compiler.is_compiling() and self.versions != (outputs[0]._version, outputs[1]._version):
+            raise RuntimeError(
+                "a hook changed the output of a reversible layer in place, from which its input is rebuilt; "
+                "return a new tensor from the hook, or use reversible=False"
+            )
+
     def _is_output(self, x1: Tensor, x2: Tensor) -> bool:
         assert self.outputs is not None
+        self._require_unchanged(self.outputs)
         y1, y2 = self.outputs
         if torch.compiler.is_compiling():
             return x1 is y1 and x2 is y2

@@ -33,9 +33,10 @@ def initialise(model: nn.Module, config: ReformerConfig) -> None:
 
 def reset_parameters(model: nn.Module, config: ReformerConfig) -> None:
     """First weights for a model that has memory but no values, as after ``to_empty`` of one made on the meta device."""
-    for module in model.modules():
-        if module is not model and hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+    # From the inside out: a layer may know better than its parts.
+    for module in reversed([*model.modules()][1:]):
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
     initialise(model, config)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reformer.layers.held import HeldTensors
 from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
 from reformer.ops import ACTIVATIONS, activate, derive_seed, dropout, in_chunks
 from reformer.ops.checks import require_at_least, require_choice
@@ -63,7 +64,7 @@ class FeedForward(nn.Module):
             active = activate(self.w_in(part), self.activation)
             return self.w_out(dropout(active, drop, seed, first_position=first_position))
 
-        return in_chunks(of_slice, x, self.chunk_len)
+        return in_chunks(of_slice, x, self.chunk_len, again=HeldTensors(self).in_place)
 
     def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
         """See ``Branch.step``."""

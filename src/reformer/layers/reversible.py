@@ -24,6 +24,7 @@ from torch.func import functional_call
 from reformer.layers.attention import SelfAttention
 from reformer.layers.cross_attention import CrossAttention
 from reformer.layers.feed_forward import FeedForward
+from reformer.layers.held import HeldTensors
 from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
 from reformer.ops import derive_seed, dropout
 from reformer.ops.decoding import AttentionCache
@@ -237,7 +238,7 @@ class _Carried:
             x1, x2 = self.end(x1, x2)
         slots = self.slots or (_slot(x1), _slot(x1))
         turns = [_Turn.of(branch, how) for branch, how in zip(layer.branches(), hows)]
-        parameters = [p for turn in turns for p in turn.learned.values()]
+        parameters = [p for turn in turns for p in turn.learned]
         memory = turns[0].how.memory
         inputs = [x1, x2, *([] if memory is None else [memory]), *parameters]
         if any(turn.gathered for turn in turns) and not any(x.requires_grad for x in inputs):
@@ -300,29 +301,28 @@ class _Kept(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Turn:
-    """One residual function in one pass, with everything it differentiates by.
+    """One residual function in one pass, with everything it differentiates by, as it was in the forward pass.
 
-    ``learned``: its parameters that need a gradient, as they were in the forward pass; ``fixed``: all its other parameters
-    and buffers. ``gathered``: some parameters are sharded below, by FSDP2, which gathers them when a module is called and
-    takes care of their gradients itself.
+    ``names`` and ``learned``: its parameters that need a gradient. ``gathered``: some parameters are sharded below, by FSDP2,
+    which gathers them when a module is called and takes care of their gradients itself.
     """
 
     branch: ResidualBranch
     how: ParallelPass
-    learned: dict[str, Tensor]
-    fixed: dict[str, Tensor]
+    names: list[str]
+    learned: list[Tensor]
+    held: HeldTensors | None
     gathered: bool
 
     @staticmethod
     def of(branch: ResidualBranch, how: Any) -> _Turn:
+        if torch.compiler.is_compiling():
+            named = {name: p for name, p in branch.named_parameters() if p.requires_grad}
+            return _Turn(branch, how, list(named), list(named.values()), None, False)
         gathered = _gathered_inside(branch)
-        learned, fixed = {}, {}
-        for name, parameter in branch.named_parameters():
-            if id(parameter) not in gathered:
-                (learned if parameter.requires_grad else fixed)[name] = parameter
-        if not torch.compiler.is_compiling():
-            fixed |= dict(branch.named_buffers())
-        return _Turn(branch, how, learned, fixed, bool(gathered))
+        held = HeldTensors(branch, but=gathered)
+        names, learned = [name for name, _ in held.learned.values()], [p for _, p in held.learned.values()]
+        return _Turn(branch, how, names, learned, held, bool(gathered))
 
 
 class _Rebuilt(torch.autograd.Function):
@@ -409,29 +409,35 @@ class _Replay:
         x = x.detach().requires_grad_()
         leaves = [p.detach().requires_grad_() for p in self.learned]
         memory = None if self.memory is None else self.memory.detach().requires_grad_(self.memory.requires_grad)
-        tensors = {**turn.fixed, **dict(zip(turn.learned, leaves))}
-        how = replace(turn.how, saved=self.saved, memory=memory)
-        with torch.enable_grad(), _autocast(self.autocast), _restored(turn.branch, self.surroundings):
-            update = functional_call(turn.branch, tensors, (x, how)).to(x.dtype)
         wanted = [x, *leaves, *([memory] if memory is not None and memory.requires_grad else [])]
-        if torch.compiler.is_compiling():
+        how = replace(turn.how, saved=self.saved, memory=memory)
+        if turn.held is None:
+            with torch.enable_grad(), _autocast(self.autocast):
+                update = functional_call(turn.branch, dict(zip(turn.names, leaves)), (x, how)).to(x.dtype)
             found = list(torch.autograd.grad(update, wanted, gradient, allow_unused=True))
         else:
-            # Into the leaves, and into whatever else a hook or FSDP2 brought into the graph. Every product in the dtype that
-            # it had in the forward pass, also if autocast is on around the backward pass.
-            if update.requires_grad:
-                with nullcontext() if self.autocast is None else torch.autocast(self.autocast[0], enabled=False):
-                    torch.autograd.backward(update, gradient)
+            # In place until the gradients are there: slices of the feed-forward are computed once more for them.
+            with turn.held.in_place({id(p): leaf for p, leaf in zip(turn.learned, leaves)}):
+                with torch.enable_grad(), _autocast(self.autocast), _restored(turn.branch, self.surroundings):
+                    update = turn.branch(x, how).to(x.dtype)
+                self._propagate(update, gradient)
             found = [leaf.grad for leaf in wanted]
         d_x, *d_leaves = found
         d_memory = d_leaves.pop() if len(wanted) > 1 + len(leaves) else None
-        for name, gradient_of_leaf in zip(turn.learned, d_leaves):
+        for name, gradient_of_leaf in zip(turn.names, d_leaves):
             if gradient_of_leaf is None:
                 raise RuntimeError(
                     f"parameter {name!r} of a reversible layer got no gradient when the layer was computed again, and "
                     "would stand still: freeze it with requires_grad_(False), or use reversible=False"
                 )
         return update.detach(), torch.zeros_like(x) if d_x is None else d_x, d_memory, d_leaves
+
+    def _propagate(self, update: Tensor, gradient: Tensor) -> None:
+        # Into the leaves, and into whatever else a hook or FSDP2 brought into the graph. Every product in the dtype that it
+        # had in the forward pass, also if autocast is on around the backward pass.
+        if update.requires_grad:
+            with nullcontext() if self.autocast is None else torch.autocast(self.autocast[0], enabled=False):
+                torch.autograd.backward(update, gradient)
 
 
 @dataclass(frozen=True)

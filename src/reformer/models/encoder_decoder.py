@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reformer.layers import CrossAttention, MemoryCache
+from reformer.layers.held import HeldTensors
 from reformer.layers.passes import resolve_seed
 from reformer.models.building import initialise, learned_positions, reset_parameters, reversible_stack, with_positions
 from reformer.models.changes import with_changed_config
@@ -122,6 +123,7 @@ class ReformerEncoderDecoder(nn.Module):
             chunk_len=self.config.loss_chunk_len,
             reduction=reduction,
             label_smoothing=label_smoothing,
+            again=HeldTensors(self.head).in_place,
         )
 
     def encode(

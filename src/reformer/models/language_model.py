@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reformer.layers.held import HeldTensors
 from reformer.layers.passes import resolve_seed
 from reformer.models.building import initialise, learned_positions, reset_parameters, reversible_stack, with_positions
 from reformer.models.changes import with_changed_config
@@ -151,6 +152,7 @@ class ReformerLM(ReformerTrunk):
             chunk_len=self.config.loss_chunk_len,
             reduction=reduction,
             label_smoothing=label_smoothing,
+            again=HeldTensors(self.head).in_place,
         )
 
     def logits(self, hidden: Tensor) -> Tensor:

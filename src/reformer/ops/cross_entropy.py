@@ -18,7 +18,7 @@ from reformer.ops.checks import (
     require_same,
     require_shape,
 )
-from reformer.ops.chunking import in_chunks
+from reformer.ops.chunking import Again, in_chunks
 
 
 def chunked_cross_entropy(
@@ -63,6 +63,7 @@ def chunked_loss(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
+    again: Again | None = None,
 ) -> Tensor:
     """Cross-entropy in nats of ``softmax(logits(x))`` against ``targets``, ``chunk_len`` positions at a time.
 
@@ -72,6 +73,7 @@ def chunked_loss(
         chunk_len: positions whose logits exist together; None: all.
         reduction: "mean" (over the counted positions; 0 if there is none), "sum", or "none" for [B, L].
         label_smoothing: as in torch.nn.functional.cross_entropy.
+        again: as in ``in_chunks``, for the backward pass.
 
     Losses are float32 (float64 for float64 logits). Raises ValueError or TypeError.
     """
@@ -97,7 +99,7 @@ def chunked_loss(
             reduction="none",
         ).view(part.shape[:2])
 
-    loss = in_chunks(of_slice, x, chunk_len)
+    loss = in_chunks(of_slice, x, chunk_len, again=again)
     if reduction == "none":
         return loss
     return loss.sum() if reduction == "sum" else loss.sum() / (targets != ignore_index).sum().clamp_min(1)

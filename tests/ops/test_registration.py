@@ -9,19 +9,16 @@ from reformer.ops import (
     PATTERNS,
     Reach,
     chunked_cross_entropy,
-    chunked_feed_forward,
     full_attention,
     hash_vectors,
     local_attention,
     lsh_attention,
     places_in_segments,
     random_rotations,
-    reversible_sequence,
     seeded_buckets,
     sort_by_bucket,
 )
 from reformer.ops.attention import native
-from reformer.ops.reversible import Branch
 from reformer.testing import exact_normal, lsh_inputs, outputs_and_gradients
 
 L = 11
@@ -73,18 +70,6 @@ def arguments() -> dict[str, list[tuple]]:
         (normal(2, 2, L, 4), SEED, segments, 2, factors, 4)
         for segments, factors in ((None, []), (INPUTS.segment_ids, []), (None, [4, 2]))
     ]
-    weights = (normal(12, 4, grad=True), normal(12, grad=True), normal(3, 6, grad=True), normal(3, grad=True))
-    calls["feed_forward"] = [
-        (normal(2, L, 4, grad=True), *weights, SEED, "swiglu", 4, 0.1, keep) for keep in (True, False)
-    ]
-    calls["feed_forward_backward"] = [
-        (ones(2, L, 3), normal(2, L, 4), normal(12, 4), normal(12), normal(3, 6), SEED, kept, "swiglu", 4, 0.1)
-        for kept in (normal(2, L, 12), normal(0))
-    ]
-    targets = torch.arange(2 * L).view(2, L) % 6
-    head = (normal(6, 4, grad=True), normal(6, grad=True))
-    calls["cross_entropy"] = [(normal(2, L, 4, grad=True), *head, targets, 4, 3, 0.1)]
-    calls["cross_entropy_backward"] = [(ones(2, L), normal(2, L, 4), *(x.detach() for x in head), targets, 4, 3, 0.1)]
     return calls
 
 
@@ -163,15 +148,10 @@ def test_local_and_full_attention_compile(shared: bool):
     compiled_equals_eager(function, q, v, *([] if shared else [k]))
 
 
-def test_feed_forward_and_cross_entropy_compile():
-    tensors = [exact_normal(*s, seed=n) for n, s in enumerate(((1, L, 4), (6, 4), (6,), (4, 6), (4,), (9, 4), (9,)))]
+def test_cross_entropy_compiles():
+    tensors = [exact_normal(*s, seed=n) for n, s in enumerate(((1, L, 4), (9, 4), (9,)))]
     targets = torch.arange(L)[None] % 9
-
-    def function(x, w_in, b_in, w_out, b_out, weight, bias):
-        y = chunked_feed_forward(x, w_in, b_in, w_out, b_out, chunk_len=3, dropout_p=0.1, dropout_seed=1)
-        return chunked_cross_entropy(y, weight, bias, targets, chunk_len=4)
-
-    compiled_equals_eager(function, *tensors)
+    compiled_equals_eager(lambda *t: chunked_cross_entropy(*t, targets, chunk_len=4), *tensors)
 
 
 def test_integer_functions_compile():
@@ -184,16 +164,6 @@ def test_integer_functions_compile():
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
     for found, expected in zip(compiled(x, INPUTS.segment_ids), function(x, INPUTS.segment_ids)):
         assert torch.equal(found, expected)
-
-
-def test_reversible_sequence_compiles():
-    def branch(w):
-        return Branch(lambda x, parameters, saved: (torch.tanh(x @ parameters[0]), ()), (w,))
-
-    def function(x1, x2, w1, w2):
-        return reversible_sequence(x1, x2, [(branch(w1), branch(w2))])
-
-    compiled_equals_eager(function, *(exact_normal(*s, seed=n) for n, s in enumerate(((2, 3), (2, 3), (3, 3), (3, 3)))))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

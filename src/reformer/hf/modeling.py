@@ -86,7 +86,7 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         # The initialisation of ReformerLM. transformers guards torch.nn.init meanwhile, so that what was loaded stays.
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.embedding_std)
-        elif hasattr(module, "reset_parameters"):
+        elif hasattr(module, "reset_parameters") and not isinstance(module, ReformerTrunk):
             cast(Any, module).reset_parameters()
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -9,9 +9,9 @@ from reformer.ops.attention.full import full_attention
 from reformer.ops.attention.local import local_attention
 from reformer.ops.attention.lsh import lsh_attention
 from reformer.ops.attention.reach import PATTERNS, Dropout, Reach
-from reformer.ops.chunking import ACTIVATIONS, chunked_feed_forward
+from reformer.ops.chunking import ACTIVATIONS, activate, in_chunks
 from reformer.ops.counter_rng import as_seed, derive_seed, dropout
-from reformer.ops.cross_entropy import chunked_cross_entropy
+from reformer.ops.cross_entropy import chunked_cross_entropy, chunked_loss
 from reformer.ops.hashing import (
     automatic_n_buckets,
     bucket_factors,
@@ -22,32 +22,30 @@ from reformer.ops.hashing import (
     seeded_rotations,
     sort_by_bucket,
 )
-from reformer.ops.reversible import Branch, residual_sequence, reversible_sequence
 
 __all__ = [
     "ACTIVATIONS",
     "PATTERNS",
-    "Branch",
     "Choice",
     "Dropout",
     "Reach",
+    "activate",
     "as_seed",
     "automatic_n_buckets",
     "bucket_factors",
     "choose_implementation",
     "chunked_cross_entropy",
-    "chunked_feed_forward",
+    "chunked_loss",
     "cross_attention",
     "derive_seed",
     "dropout",
     "full_attention",
     "hash_vectors",
+    "in_chunks",
     "local_attention",
     "lsh_attention",
     "places_in_segments",
     "random_rotations",
-    "residual_sequence",
-    "reversible_sequence",
     "seeded_buckets",
     "seeded_rotations",
     "sort_by_bucket",

@@ -171,7 +171,7 @@ def test_split_width():
         (lambda: SelfAttention(12, 3)(torch.zeros(1, 2, 12)), TypeError, ("SelfAttention names no attention",)),
     ],
 )
-def test_errors(make, error, facts):
+def test_layers_that_cannot_attend_are_refused(make, error, facts):
     with refuses(error, *facts):
         make()
 

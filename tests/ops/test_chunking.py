@@ -158,7 +158,9 @@ X, W_IN, B_IN, W_OUT, B_OUT = (torch.zeros(s) for s in ((2, 8, 4), (6, 4), (6,),
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_shapes_dtypes_and_options_that_do_not_fit_are_refused(
+    changes: dict, error: type[Exception], facts: tuple[str, ...]
+):
     arguments = {"x": X, "w_in": W_IN, "b_in": B_IN, "w_out": W_OUT, "b_out": B_OUT, **changes}
     with refuses(error, *facts):
         chunked_feed_forward(**arguments)

@@ -178,6 +178,8 @@ X, WEIGHT, BIAS, TARGETS = torch.zeros(2, 8, 4), torch.zeros(6, 4), torch.zeros(
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_shapes_dtypes_and_options_that_do_not_fit_are_refused(
+    changes: dict, error: type[Exception], facts: tuple[str, ...]
+):
     with refuses(error, *facts):
         chunked_cross_entropy(**{"x": X, "weight": WEIGHT, "bias": BIAS, "targets": TARGETS, **changes})

@@ -165,7 +165,7 @@ def test_buckets_are_constants_for_the_gradient():
         (lambda: places_in_segments(torch.zeros(1, 3)), TypeError, ("segment_ids must hold integers",)),
     ],
 )
-def test_errors(call, error, facts):
+def test_numbers_of_buckets_shapes_and_dtypes_that_do_not_fit_are_refused(call, error, facts):
     with refuses(error, *facts):
         call()
 

@@ -302,6 +302,8 @@ Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_shapes_dtypes_and_options_that_do_not_fit_are_refused(
+    changes: dict, error: type[Exception], facts: tuple[str, ...]
+):
     with refuses(error, *facts):
         local_attention(**{"q": Q, "k": Q, "v": V, "chunk_len": 4, **changes})

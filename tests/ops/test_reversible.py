@@ -251,7 +251,7 @@ def test_three_functions_a_layer_that_share_tensors(depth: int, reversible: bool
     assert len(calls) == depth * (2 if reversible else 1)
 
 
-def test_errors():
+def test_streams_of_different_shapes_or_dtypes_are_refused():
     with refuses(ValueError, "one shape and dtype", "[2, 3] torch.float32", "[2, 4] torch.float32"):
         reversible_sequence(torch.zeros(2, 3), torch.zeros(2, 4), [])
     with refuses(ValueError, "one shape and dtype", "torch.float32", "torch.float64"):

@@ -37,6 +37,13 @@ def detect(head: bytes) -> str | None:
     return None
 
 
+def uncompressed_name(name: str) -> str:
+    """The name of a file without what says that it is compressed."""
+    for ending in _SUFFIXES:
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return name
+
+
 def read_path(path: Path) -> Iterator[bytes]:
     """Decompressed blocks of a file.
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reformer.data.corpus import Corpus, open_corpus
 from reformer.data.decoding import read_path
@@ -83,7 +84,7 @@ def _from_download(known: Known, cache_dir: Path, part: Path, url: str) -> Corpu
 
 
 def _from_file(known: Known, cache_dir: Path, path: Path, source: str, label: str) -> Corpus:
-    def fill(working: Path) -> dict:
+    def fill(working: Path) -> dict[str, Any]:
         part = write_contiguous(working, _checked(known, path, label), label)
         if part["sha256"] != known.sha256:
             raise _WrongContent(_mismatch(known, label, f"sha256 {part['sha256']}"))

@@ -5,7 +5,7 @@ from mutation import Mutation
 MUTATIONS = (
     Mutation(
         name="pictures: planes are not interleaved",
-        file="data/images/npz.py",
+        file="data/images/reading.py",
         old="planes.transpose(0, 2, 3, 1)",
         new="planes.reshape(-1, size, size, 3)",
         tests="test_preparing.py",

@@ -12,7 +12,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="generation: a stop string across tokens is missed",
-        file="generation/stopping.py",
+        file="generation/protocol.py",
         old="kept = max(map(len, self.strings)) - 1",
         new="kept = max(map(len, self.strings)) - 2",
         tests="test_stopping.py",
@@ -20,8 +20,8 @@ MUTATIONS = (
     Mutation(
         name="generation: the search ends too early",
         file="generation/beam_search.py",
-        old="_length_penalty(n_tokens, alpha)",
-        new="_length_penalty(1, alpha)",
+        old="_length_penalty(self.n_tokens, self.alpha)",
+        new="_length_penalty(1, self.alpha)",
         tests="test_beam_search.py",
     ),
     Mutation(

@@ -87,6 +87,16 @@ def test_the_search_goes_on_while_a_longer_text_may_still_be_better():
     assert short.tokens == (1,)
 
 
+def test_the_search_goes_on_though_as_many_texts_as_beams_have_ended():
+    # 1 ends a text. After 0 comes 1 or 3 with equal chances, after 3 nothing but 3: the longest text has a score of -0.23.
+    table = torch.full((4, 4), -100.0)
+    table[2, [0, 1]] = table[0, [1, 3]] = table[3, 3] = 0.0
+    options = {"num_beams": 2, "alpha": 3.0, "stopping": Stopping((b"\x01",))}
+    (found,) = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[2]]), [6], **options)
+    assert [h.tokens for h in found] == [(0, 3, 3, 3, 3, 3), (1,)]
+    assert [h.score(3.0) for h in found] == pytest.approx([2 * math.log(0.5) / (11 / 6) ** 3, math.log(0.5)])
+
+
 def test_equals_are_kept_in_the_order_of_tokens():
     options = {"num_beams": 4, "stopping": Stopping()}
     found = search_beams(MarkovChain(torch.zeros(V, V)), MarkovState(1), torch.tensor([[0]]), [2], **options)[0]

@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="inspect: a lone token per bucket is no token",
-        file="inspection/occupancy.py",
+        file="inspection/statistics.py",
         old="sizes.double() / sizes.sum(-1, keepdim=True).clamp_min(1)",
         new="sizes.double() / sizes.sum(-1, keepdim=True).clamp_min(10)",
         tests="test_summary.py",

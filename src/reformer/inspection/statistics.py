@@ -13,7 +13,7 @@ from reformer.ops.keys import unit_keys
 
 TOP_K = (1, 8, 32)
 # Entries [B, H, Q, L] of one block of queries: what bounds memory at any length.
-_BLOCK_ENTRIES = 2**22
+BLOCK_ENTRIES = 2**22
 
 # The counts [B, H, Q, L] of each view of the queries at given positions.
 Views = Callable[[Tensor], Iterator[Tensor]]
@@ -58,7 +58,7 @@ def view_sums(
     keys = _wide(unit_keys(q) if k is None else k).transpose(-1, -2)
     B, H, L, _ = q.shape
     total: dict[str, Tensor] = {}
-    for block in rows.split(max(1, _BLOCK_ENTRIES // (B * H * L))):
+    for block in rows.split(max(1, BLOCK_ENTRIES // (B * H * L))):
         full = full_visible(segments, block, causal=causal, shared_qk=k is None)
         logits = (scale * _wide(q[:, :, block]) @ keys).masked_fill(~full, -torch.inf)
         truth = _Truth(logits, full, block, top_k)

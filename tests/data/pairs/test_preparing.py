@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from reformer.data import DataError
-from reformer.data.pairs import END_ID, PairCorpus, load_pairs, open_pairs
-from reformer.data.pairs import preparing as preparing_module
+from reformer.data.pairs import END_ID, PairCorpus, Vocabulary, load_pairs, open_pairs
 from reformer.data.pairs.numbers import english, german
 
 from .files import SPLIT_SIZES, some_pairs, write_folder
@@ -113,7 +112,7 @@ def test_a_crash_while_preparing_leaves_nothing_that_looks_ready(tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparing_module, "_write_ids", crash)
+        patch.setattr(Vocabulary, "encode", crash)
         with pytest.raises(KeyboardInterrupt):
             load(folder, cache)
     assert list(cache.iterdir()) == []

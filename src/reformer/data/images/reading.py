@@ -67,15 +67,14 @@ def _from_other(name: str, path: Path) -> Iterator[Picture]:
 
 
 def _from_file(name: str, path: Path) -> Iterator[Picture]:
-    def read(size: int) -> np.ndarray:
+    def content() -> bytes:
         try:
             with path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
+                return file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise UnreadablePicture(reason(error)) from error
-        return _decode(data, size)
 
-    yield name, read
+    yield name, partial(_decode, content)
 
 
 def _from_npz(name: str, path: Path) -> Iterator[Picture]:
@@ -84,19 +83,12 @@ def _from_npz(name: str, path: Path) -> Iterator[Picture]:
 
 
 def _from_zip(name: str, path: Path) -> Iterator[Picture]:
-    def read(info: zipfile.ZipInfo, size: int) -> np.ndarray:
-        try:
-            if info.flag_bits & 1:
-                raise UnreadablePicture("encrypted; unpack the archive first")
-            with archive.open(info) as file:
-                # The size an entry claims may be a lie.
-                data = file.read(MAX_FILE_BYTES + 1)
-        except (MemoryError, UnreadablePicture):
-            raise
-        # Each method of compression has its own exceptions.
-        except Exception as error:
-            raise UnreadablePicture(f"damaged: {reason(error)}") from error
-        return _decode(data, size)
+    def content(info: zipfile.ZipInfo) -> bytes:
+        if info.flag_bits & 1:
+            raise UnreadablePicture("encrypted; unpack the archive first")
+        with archive.open(info) as file:
+            # The size an entry claims may be a lie.
+            return file.read(MAX_FILE_BYTES + 1)
 
     try:
         archive = zipfile.ZipFile(path)
@@ -107,7 +99,7 @@ def _from_zip(name: str, path: Path) -> Iterator[Picture]:
             # Some programs of Windows write its separator, though the format has but one.
             entry = info.filename.replace("\\", "/")
             if not info.is_dir() and _is_picture_entry(entry):
-                yield f"{name}/{entry}", partial(read, info)
+                yield f"{name}/{entry}", partial(_decode, partial(content, info))
 
 
 class _Header(tarfile.TarInfo):
@@ -124,24 +116,16 @@ class _Header(tarfile.TarInfo):
 
 
 def _from_tar(name: str, path: Path) -> Iterator[Picture]:
-    def read(member: tarfile.TarInfo, size: int) -> np.ndarray:
-        if member.size > MAX_FILE_BYTES:
-            raise UnreadablePicture(_TOO_LARGE)
+    def content(member: tarfile.TarInfo) -> bytes:
         file = archive.extractfile(member)
         assert file is not None  # only regular files come here
-        try:
-            data = file.read()
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise UnreadablePicture(f"damaged: {reason(error)}") from error
-        return _decode(data, size)
+        return file.read(MAX_FILE_BYTES + 1)
 
     try:
         with tarfile.open(path, tarinfo=_Header) as archive:
             while (member := archive.next()) is not None:
                 if member.isreg() and _is_picture_entry(member.name):
-                    yield f"{name}/{member.name}", partial(read, member)
+                    yield f"{name}/{member.name}", partial(_decode, partial(content, member))
                 # A million headers would stay in memory.
                 archive.members = []  # type: ignore[attr-defined]
     except (DataError, MemoryError):
@@ -150,12 +134,16 @@ def _from_tar(name: str, path: Path) -> Iterator[Picture]:
         raise DataError(f"cannot read {path} as a tar archive ({reason(error)}); fetch it again") from error
 
 
-_TOO_LARGE = f"a file of more than {MAX_FILE_BYTES >> 20} MiB"
-
-
-def _decode(data: bytes, size: int) -> np.ndarray:
+def _decode(content: Callable[[], bytes], size: int) -> np.ndarray:
+    try:
+        data = content()
+    except (MemoryError, UnreadablePicture):
+        raise
+    # Each method of compression has its own exceptions.
+    except Exception as error:
+        raise UnreadablePicture(f"damaged: {reason(error)}") from error
     if len(data) > MAX_FILE_BYTES:
-        raise UnreadablePicture(_TOO_LARGE)
+        raise UnreadablePicture(f"a file of more than {MAX_FILE_BYTES >> 20} MiB")
     return decode_picture(data, size)
 
 

@@ -81,18 +81,15 @@ def _read_card(directory: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({reason(error)}); {_REMEDY}") from error
-    if not _is_complete(card):
+    try:
+        complete = isinstance(card["name"], str) and all({"bytes", "sha256"} <= set(card["splits"][s]) for s in SPLITS)
+    except (KeyError, TypeError):
+        complete = False
+    if not complete:
         raise DataError(f"{path} is damaged (name, splits or checksums are missing); {_REMEDY}")
     if card.get("format") != CARD_FORMAT:
         raise DataError(f"{path} has format {card.get('format')}, this version reads {CARD_FORMAT}; {_REMEDY}")
     return card
-
-
-def _is_complete(card: Any) -> bool:
-    if not (isinstance(card, dict) and isinstance(card.get("name"), str) and isinstance(card.get("splits"), dict)):
-        return False
-    entries = [card["splits"].get(name) for name in SPLITS]
-    return all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries)
 
 
 def _check_split(directory: Path, name: str, entry: dict[str, Any], verify: bool) -> None:

@@ -82,14 +82,10 @@ def _survey(root: Path) -> tuple[dict[str, int], str]:
 def _sources(root: Path) -> list[str]:
     found = []
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not _is_left_out_folder(name)]
+        subfolders[:] = [n for n in subfolders if n not in _LEFT_OUT_FOLDERS and not n.startswith((".", "config-"))]
         here = Path(folder).relative_to(root)
         found += [(here / name).as_posix() for name in names if _is_source(name)]
     return sorted(found)
-
-
-def _is_left_out_folder(name: str) -> bool:
-    return name in _LEFT_OUT_FOLDERS or name.startswith((".", "config-"))
 
 
 def _is_source(name: str) -> bool:

@@ -236,7 +236,7 @@ def test_recipes_differ_in_what_they_say_they_do():
     assert not base.shared_qk and base.tie_embeddings and base.source_vocab_size is None
 
 
-def test_errors(tmp_path):
+def test_configs_that_do_not_fit_the_task_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_tokens must be at least 40"):
         tiny(tmp_path, batch_tokens=39)
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):

@@ -50,7 +50,8 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         wrapped._trunk.load_state_dict(weights)
         if head and wrapped.get_output_embeddings() is not None:
             wrapped.get_output_embeddings().load_state_dict(head)
-        return wrapped.train(model.training)
+        wrapped.train(model.training)
+        return wrapped
 
     @classmethod
     def from_run(cls, directory: str | Path, which: str = "latest", **changes: Any) -> Self:

@@ -122,14 +122,15 @@ class LSHVisibility:
     def _seen_in_round(self, rows: Tensor, index: int) -> Tensor:
         rank = self.rank[:, :, index, None]
         start, end = self.start[:, :, index, rows, None], self.end[:, :, index, rows, None]
-        return (rank >= start) & (rank < end)
+        seen: Tensor = (rank >= start) & (rank < end)
+        return seen
 
     def _trax_counts(self, rows: Tensor, n_rounds: int) -> Tensor:
         # Which chunk lies beside which depends on the number of rounds, for they stand end to end in a ring.
         chunk = self.rank // self.chunk_len
         B, H, _, L = chunk.shape
         per_round = -(-L // self.chunk_len)
-        counts = chunk.new_zeros(B, H, len(rows), L)
+        counts: Tensor = chunk.new_zeros(B, H, len(rows), L)
         for index in range(n_rounds):
             mine = index * per_round + chunk[:, :, index, rows]
             for offset in self.reach:

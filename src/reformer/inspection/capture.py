@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reformer.evaluation.bits_per_byte import evaluating
+from reformer.evaluation import evaluating
 from reformer.layers import ResidualBranch, SelfAttention
 from reformer.models import ReformerLM
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reformer.tasks.config import OPTIMIZERS
 from reformer.training.muon import Muon
 
-OPTIMIZERS = ("adafactor", "adam", "adamw", "muon")
 _FUSED_DEVICES = {"cpu", "cuda", "xpu", "mps"}
 _OF_THIS_MACHINE = ("foreach", "fused", "capturable", "differentiable")
 
@@ -92,10 +92,10 @@ def _zero_moments(parameter: Tensor) -> dict[str, Tensor]:
 def _scaled_gradient(gradient: Tensor, state: dict[str, Any], fresh: float, eps1: float) -> Tensor:
     """G / sqrt(V) in a new tensor, after mixing G^2 + eps1 into V with weight ``fresh`` = 1 - b."""
     if gradient.dim() < 2:
-        variance = state["variance"].lerp_(gradient.square().add_(eps1), fresh)
+        variance: Tensor = state["variance"].lerp_(gradient.square().add_(eps1), fresh)
         return variance.rsqrt().mul_(gradient)
-    row = state["row_variance"].lerp_(_mean_square(gradient, -1).add_(eps1), fresh)
-    column = state["column_variance"].lerp_(_mean_square(gradient, -2).add_(eps1), fresh)
+    row: Tensor = state["row_variance"].lerp_(_mean_square(gradient, -1).add_(eps1), fresh)
+    column: Tensor = state["column_variance"].lerp_(_mean_square(gradient, -2).add_(eps1), fresh)
     # Not (row / mean)^-0.5: for a row that never had a gradient that ratio underflows when the others' are large.
     row_factor = row.rsqrt().mul_(row.mean(dim=-1, keepdim=True).sqrt_())
     return (gradient * row_factor.unsqueeze(-1)).mul_(column.rsqrt().unsqueeze(-2))
@@ -103,11 +103,13 @@ def _scaled_gradient(gradient: Tensor, state: dict[str, Any], fresh: float, eps1
 
 def _mean_square(tensor: Tensor, dim: int) -> Tensor:
     # Through the norm, which does not materialise the squares.
-    return torch.linalg.vector_norm(tensor, dim=dim).square_().div_(tensor.shape[dim])
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=dim)
+    return norm.square_().div_(tensor.shape[dim])
 
 
 def _rms(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor, dtype=torch.float32).div_(max(tensor.numel(), 1) ** 0.5)
+    norm: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float32)
+    return norm.div_(max(tensor.numel(), 1) ** 0.5)
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

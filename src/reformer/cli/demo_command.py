@@ -13,9 +13,10 @@ PROMPT = 'def parse_header(line):\n    """'
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """Where the demo's run is kept."""
+    """Train, evaluate and sample, in minutes."""
 
     out: Path = Path("runs/quickstart")
+    """Folder of the run."""
     cache_dir: Path = Path("~/.cache/reformer")
     """Where prepared corpora are kept."""
     steps: int | None = None
@@ -31,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     from reformer.training.loop import train
     from reformer.training.recipes import recipe
 
-    options = parse(DemoOptions, arguments, prog="reformer demo", description="Train, evaluate and sample, in minutes.")
+    options = parse(DemoOptions, arguments, prog="reformer demo")
     directory, cache_dir = options.out.expanduser(), options.cache_dir.expanduser()
     config = recipe("quickstart")
     if options.steps is not None:

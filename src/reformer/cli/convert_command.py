@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
@@ -89,7 +89,7 @@ def _write_files(converted: "Converted", folder: Path) -> None:
         shutil.copyfile(converted.text.file, folder / "spiece.model")
 
 
-def _tokenizer(converted: "Converted"):
+def _tokenizer(converted: "Converted") -> Any:
     if converted.text.kind == "bytes":
         from reformer.hf import ReformerByteTokenizer
 

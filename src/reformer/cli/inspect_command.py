@@ -61,14 +61,13 @@ def inspect_run(options: InspectOptions) -> tuple[dict[str, Any], list[dict[str,
 
     from reformer.inspection import inspect_model
     from reformer.training.run_directory import load_trained
-    from reformer.training.tasks import make_task
 
     directory, rounds = options.run.expanduser(), positive_numbers("--n-hashes", options.n_hashes)
     run_, model, step = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
     if rounds and "lsh" not in run_.config.model.attention:
         raise UsageError(f"--n-hashes is about LSH layers, and {directory} has none; leave it out")
     config = run_.config if options.window is None else dataclasses.replace(run_.config, seq_len=options.window)
-    task = make_task(config, options.cache_dir.expanduser(), run_.corpus_directory)
+    task = config.make_task(options.cache_dir.expanduser(), run_.corpus_directory)
     windows = list(task.held_out(options.split, options.n_windows))
     rows = inspect_model(model, _announced(windows), seed=options.seed, n_queries=options.queries, rounds=rounds)
     about = {

@@ -8,12 +8,14 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 if TYPE_CHECKING:
     from tyro._errors import ParseErrorEvent
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 
@@ -37,7 +39,7 @@ def parse(
 
     options: dict[str, Any] = {} if default is None else {"default": default}
     with one_line_errors(arguments, prog, option_names(cls if default is None else default)):
-        return tyro.cli(
+        parsed: T = tyro.cli(
             cls,
             prog=prog,
             description=description,
@@ -45,6 +47,30 @@ def parse(
             config=(PositionalMetavarFromFieldName,),
             **options,
         )
+    return parsed
+
+
+def beside(first: A, second: B) -> Callable[..., tuple[A, B]]:
+    """A function for tyro whose options are the fields of both dataclasses, side by side."""
+    from tyro.conf import arg
+
+    def both(
+        first: Annotated[Any, arg(name="", constructor=type(first))] = first,
+        second: Annotated[Any, arg(name="", constructor=type(second))] = second,
+    ) -> tuple[A, B]:
+        return first, second
+
+    return both
+
+
+def parse_beside(
+    first: A, second: B, arguments: Sequence[str], *, prog: str, description: str | None = None
+) -> tuple[A, B]:
+    """``arguments`` as changes of two dataclasses whose options stand side by side; otherwise as ``parse``."""
+    import tyro
+
+    with one_line_errors(arguments, prog, option_names(first) + option_names(second)):
+        return tyro.cli(beside(first, second), prog=prog, description=description, args=list(arguments))
 
 
 @contextlib.contextmanager

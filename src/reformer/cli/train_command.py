@@ -1,18 +1,16 @@
 """``reformer train RECIPE [overrides]``."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-from tyro.conf import arg
 from tyro.extras import SubcommandApp
 
-from reformer.cli.parsing import UsageError, one_line_errors, option_names
+from reformer.cli.parsing import UsageError, beside, one_line_errors, option_names
 
 if TYPE_CHECKING:
-    from reformer.training.config import TrainConfig
     from reformer.training.loop import Outcome
 
 DESCRIPTION = """Train a recipe. reformer train RECIPE --help lists every option of it, for example --seq-len 8192
@@ -33,7 +31,8 @@ class RunOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and train; 0 when finished or stopped by a signal after saving."""
-    from reformer.training.recipes import RECIPES, recipe
+    from reformer.tasks.registry import RECIPES, recipe
+    from reformer.training.loop import train
 
     help_wanted = arguments[:1] in (["-h"], ["--help"])
     if not help_wanted and (not arguments or arguments[0].startswith("-")):
@@ -42,28 +41,19 @@ def run(arguments: Sequence[str]) -> int:
     known = [] if help_wanted else option_names(recipe(arguments[0])) + option_names(RunOptions)
     recipes = SubcommandApp()
     for name, make in RECIPES.items():
-        help_ = (make.__doc__ or "").split("\n")[0]
-        recipes.command(_training(make(), ["reformer", "train", *arguments]), name=name, help=help_)
+        recipes.command(name=name, help=(make.__doc__ or "").split("\n")[0])(beside(make(), RunOptions()))
     with one_line_errors(arguments, f"reformer train {arguments[0]}", known):
-        return recipes.cli(prog="reformer train", description=DESCRIPTION, args=arguments)
-
-
-def _training(recipe: "TrainConfig", command: list[str]) -> Callable[..., int]:
-    """A function for tyro: its options are those of the run and the fields of the recipe's own config, side by side."""
-
-    def train_recipe(
-        config: Annotated[Any, arg(name="", constructor=type(recipe))] = recipe,
-        options: Annotated[RunOptions, arg(name="")] = RunOptions(),
-    ) -> int:
-        from reformer.training.loop import train
-
-        directory = (options.out or Path("runs") / config.name).expanduser()
-        cache_dir = options.cache_dir.expanduser()
-        outcome = train(config, directory, cache_dir=cache_dir, resume=options.resume, command=command)
-        _report(outcome, recipe.name)
-        return 0
-
-    return train_recipe
+        config, options = recipes.cli(prog="reformer train", description=DESCRIPTION, args=arguments)
+    directory = (options.out or Path("runs") / config.name).expanduser()
+    outcome = train(
+        config,
+        directory,
+        cache_dir=options.cache_dir.expanduser(),
+        resume=options.resume,
+        command=["reformer", "train", *arguments],
+    )
+    _report(outcome, arguments[0])
+    return 0
 
 
 def _report(outcome: "Outcome", recipe_name: str) -> None:

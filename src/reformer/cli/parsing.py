@@ -57,7 +57,7 @@ def beside(first: A, second: B) -> Callable[..., tuple[A, B]]:
     def both(
         first: Annotated[Any, arg(name="", constructor=type(first))] = first,
         second: Annotated[Any, arg(name="", constructor=type(second))] = second,
-    ) -> tuple[A, B]:
+    ) -> Any:
         return first, second
 
     return both
@@ -162,8 +162,10 @@ def _unknown(words: Sequence[str], prog: str, known: Sequence[str]) -> str:
     name = strangers[0].replace("_", "-")
     near = [each for each in known if each.endswith(f".{name.lstrip('-')}")]
     near = near or difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"see {prog} --help"
-    return f"unknown option {strangers[0]}; {hint}"
+    if near:
+        return f"unknown option {strangers[0]}; did you mean {' or '.join(near[:3])}?"
+    fitting = ", ".join(each for each in known if "." not in each and not each.startswith("--no-"))
+    return f"unknown option {strangers[0]}; {prog} --help explains those that fit: {fitting}"
 
 
 def _given(arguments: Sequence[str], names: Sequence[str]) -> str:

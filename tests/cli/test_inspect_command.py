@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
     common = ["--data", folder / "text.txt", "--cache-dir", folder / "cache", *TINY_FLAGS, "--steps", 2]
     for name, flags in KINDS.items():
         assert main([str(a) for a in ("train", flags[0], "--out", folder / name, *common, *flags[1:])]) == 0
-    small = "--seq-len 16 --batch-size 2 --steps 2 --eval-bytes 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    small = "--seq-len 16 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
     assert main(["train", "duplication", "--out", str(folder / "duplication"), *small.split()]) == 0
     return folder
 

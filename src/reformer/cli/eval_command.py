@@ -46,10 +46,10 @@ def evaluate_run(run: "Run", options: "EvalOptions", which: ModelOptions, comman
         yardsticks += one.is_yardstick
         _print_line(one, first=not found)
         found.append(one)
-    if yardsticks:
-        print(task.yardsticks_note)
-    else:
+    if not yardsticks:
         _print_protocol(found, weights)
+    if task.yardsticks_note:
+        print(task.yardsticks_note)
     add_results(run.directory, found, step, command, weights=None if which.average is None else weights)
     print(f"kept in {run.directory / TABLE_FILE} and {run.directory / 'card.md'}")
     return found

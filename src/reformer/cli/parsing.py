@@ -161,7 +161,7 @@ def _unknown(words: Sequence[str], prog: str, known: Sequence[str]) -> str:
         return f"{prog} takes no {' '.join(map(repr, words))}; see {prog} --help"
     name = strangers[0].replace("_", "-")
     near = [each for each in known if each.endswith(f".{name.lstrip('-')}")]
-    near = near or difflib.get_close_matches(name, known, n=3)
+    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     if near:
         return f"unknown option {strangers[0]}; did you mean {' or '.join(near[:3])}?"
     fitting = ", ".join(each for each in known if "." not in each and not each.startswith("--no-"))

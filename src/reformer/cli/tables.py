@@ -13,7 +13,7 @@ def print_table(title: str, table: list[dict[str, str]]) -> None:
     shown = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     names = [name for name in table[0] if any(line[name] for line in table)]
     for name in names:
-        shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(name, justify="left" if name == names[0] else "right", no_wrap=True)
     for line in table:
         shown.add_row(*(line[name] for name in names))
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)

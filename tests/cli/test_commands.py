@@ -101,7 +101,9 @@ def test_evaluation_with_overlap_gives_context(trained, capsys):
 
 
 def test_duplication_is_evaluated_under_every_attention(tmp_path, capsys):
-    flags = "--seq-len 16 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    flags = (
+        "--seq-len 16 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    )
     assert run(capsys, "train", "duplication", "--out", tmp_path / "run", *flags.split())[0] == 0
     code, out, _ = run(capsys, "eval", tmp_path / "run", "--limit", 4)
     assert code == 0
@@ -111,7 +113,9 @@ def test_duplication_is_evaluated_under_every_attention(tmp_path, capsys):
 
 def test_needles_in_text_are_evaluated_on_sequences_of_both_splits(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("Once upon a time. " * 600)
-    flags = "--seq-len 32 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    flags = (
+        "--seq-len 32 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    )
     folders = ["--out", tmp_path / "run", "--data", tmp_path / "text.txt", "--cache-dir", tmp_path / "cache"]
     assert run(capsys, "train", "recall", *folders, *flags.split())[0] == 0
     code, out, _ = run(capsys, "eval", tmp_path / "run", "--cache-dir", tmp_path / "cache")

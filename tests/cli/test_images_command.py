@@ -106,7 +106,9 @@ def test_text_commands_point_to_pictures(trained: Path, capsys):
     code, _, err = run(capsys, "generate", trained / "run", "--prompt", "x")
     assert code == 2 and "trained on pictures" in err and "reformer images" in err
     code, _, err = run(capsys, "eval", trained / "run", "--overlap", 5)
-    assert code == 2 and "unknown option --overlap" in err and "those that fit: --checkpoint" in err and "--limit" in err
+    assert (
+        code == 2 and "unknown option --overlap" in err and "those that fit: --checkpoint" in err and "--limit" in err
+    )
     code, _, err = run(capsys, "train", "imagenet64-3l", "--cache-dir", trained / "none")
     assert code == 2 and "train_data_batch_*.npz" in err
 

@@ -30,7 +30,9 @@ def runs(tmp_path_factory):
     common = ["--data", folder / "text.txt", "--cache-dir", folder / "cache", *TINY_FLAGS, "--steps", 2]
     for name, flags in KINDS.items():
         assert main([str(a) for a in ("train", flags[0], "--out", folder / name, *common, *flags[1:])]) == 0
-    small = "--seq-len 16 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    small = (
+        "--seq-len 16 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    )
     assert main(["train", "duplication", "--out", str(folder / "duplication"), *small.split()]) == 0
     return folder
 
@@ -130,7 +132,7 @@ def test_another_window_and_fewer_queries(runs, capsys, tmp_path):
 
 BAD_INPUT = {
     "no such run": (["{folder}/nothing"], "holds no run.*runs beside it"),
-    "no run named": ([], "run"),
+    "no run named": ([], "reformer inspect needs RUN"),
     "unknown split": (["{folder}/text", "--split", "dev"], "unknown split 'dev'.*validation"),
     "unknown checkpoint": (["{folder}/text", "--checkpoint", "first"], "latest or best, got 'first'"),
     "window beyond the positions": (["{folder}/text", "--window", "65"], "length 65 is beyond the 64 positions"),

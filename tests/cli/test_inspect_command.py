@@ -10,7 +10,7 @@ import torch
 from tests.cli.test_commands import run
 from tests.training.runs import TINY_FLAGS, write_text
 
-from reformer.cli import tables as tables_module
+from reformer.cli.inspect_command import print_table
 from reformer.cli.main import main
 from reformer.inspection import inspect_model
 from reformer.training.run_directory import load_trained
@@ -162,7 +162,7 @@ def test_tables_on_a_terminal_are_richs(monkeypatch):
     table = [{"layer": "0", "mass": "12.3%"}, {"layer": "1", "mass": "4.5%"}]
     for stream in (Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stdout", stream)
-        tables_module.print_table("A title", table)
+        print_table("A title", table)
         monkeypatch.undo()
         assert all(word in stream.getvalue() for word in ("A title", "layer", "mass", "12.3%", "4.5%"))
         # Plain lines hold nothing that a terminal would have to understand.

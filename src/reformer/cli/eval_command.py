@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reformer.cli.parsing import parse_beside
-from reformer.cli.runs import ModelOptions, load, named_run, progress, task_help
+from reformer.cli.runs import ModelOptions, load, parse_for_run, progress
 
 if TYPE_CHECKING:
     from reformer.tasks.config import EvalOptions
@@ -17,16 +16,8 @@ translations, accuracy of what can be right or wrong."""
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, evaluate, print the table and keep it in the run's eval.json and card."""
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(task_help("eval", DESCRIPTION, ModelOptions, lambda config: config.eval_options))
-        return 0
-    run_ = named_run("eval", arguments)
-    which, options = parse_beside(
-        ModelOptions(),
-        run_.config.eval_options(),
-        arguments[1:],
-        prog=f"reformer eval {arguments[0]}",
-        description=DESCRIPTION,
+    run_, which, options = parse_for_run(
+        "eval", arguments, ModelOptions(), lambda config: config.eval_options, DESCRIPTION
     )
     evaluate_run(run_, options, which, ["reformer", "eval", *arguments])
     return 0

@@ -30,7 +30,6 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(DataOptions, arguments, prog="reformer data")
     if options.image_size is not None and options.image_size < 1:
         raise UsageError(f"--image-size must be at least 1, got {options.image_size}")
-
     from reformer.data import load_corpus, prepare_enwik8
     from reformer.data.images import load_images
 

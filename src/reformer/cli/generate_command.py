@@ -7,14 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from reformer.cli.parsing import UsageError, parse_beside
 from reformer.cli.runs import ModelOptions, load, parse_for_run
-
-if TYPE_CHECKING:
-    from reformer.tasks.config import GenerateOptions
-    from reformer.training.run_directory import Run
 
 DESCRIPTION = """Continue a prompt with a trained run, or translate its lines with a run that learned to. With --hf FOLDER in
 place of RUN: with a model of reformer convert, reformer.hf or transformers, and the options of text (--n-bytes counts tokens
@@ -54,20 +50,14 @@ def run(arguments: Sequence[str]) -> int:
     run_, options, how = parse_for_run(
         "generate", arguments, PromptOptions(), lambda config: config.generate_options, DESCRIPTION
     )
-    generate_text(run_, options.read(), how, options)
-    return 0
-
-
-def generate_text(run: "Run", prompt: bytes, how: "GenerateOptions", which: ModelOptions) -> None:
-    """Stream what the run's task makes of the prompt to standard output."""
-    model, _, _ = load(run, which)
-    pieces = run.config.generate(model, prompt, how, which.cache_dir.expanduser(), run.corpus_directory)
+    model, _, _ = load(run_, options)
+    pieces = run_.config.generate(model, options.read(), how, options.cache_dir.expanduser(), run_.corpus_directory)
     stream_utf8(_lines(pieces), sys.stdout)
+    return 0
 
 
 def _continue_hf(arguments: Sequence[str]) -> None:
     from reformer.generation import Stopping
-    from reformer.hf.folders import open_folder
     from reformer.tasks.language_model import ContinueOptions, continuation
 
     options, how = parse_beside(
@@ -75,6 +65,8 @@ def _continue_hf(arguments: Sequence[str]) -> None:
     )
     if options.hf is None:
         raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
+    from reformer.hf.folders import open_folder
+
     prompt = options.read()
     model, codec = open_folder(options.hf.expanduser())
     ids = codec.encode(prompt)

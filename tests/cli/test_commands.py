@@ -229,7 +229,10 @@ BAD_INPUT = {
         "leave --checkpoint best or",
     ),
     "generate: neither run nor folder": (["generate", "--prompt", "x"], "give either the folder of a run or --hf"),
-    "generate: a run and a folder": (["generate", "{run}", "--hf", "{folder}"], "unknown option --hf"),
+    "generate: a run and a folder": (
+        ["generate", "{run}", "--hf", "{folder}"],
+        "give either the folder of a run or --hf",
+    ),
     "env with arguments": (["env", "now"], "reformer env takes no 'now'"),
 }
 

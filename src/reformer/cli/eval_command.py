@@ -14,9 +14,7 @@ translations, accuracy of what can be right or wrong."""
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, evaluate, print the table and keep it in the run's eval.json and card."""
-    run_, which, options = parse_for_run(
-        "eval", arguments, ModelOptions(), lambda config: config.eval_options, DESCRIPTION
-    )
+    run_, which, options = parse_for_run("eval", arguments, ModelOptions(), "eval_options", DESCRIPTION)
     from reformer.training.results import TABLE_FILE, add_results
 
     model, step, weights = load(run_, which)

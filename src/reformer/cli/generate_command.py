@@ -44,12 +44,14 @@ class FolderOptions(Prompt):
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, load and stream."""
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+    names_run = bool(arguments) and not arguments[0].startswith("-")
+    names_folder = any(word.split("=", 1)[0] == "--hf" for word in arguments)
+    if names_run == names_folder and arguments[:1] not in (["-h"], ["--help"]):
+        raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
+    if names_folder:
         _continue_hf(arguments)
         return 0
-    run_, options, how = parse_for_run(
-        "generate", arguments, PromptOptions(), lambda config: config.generate_options, DESCRIPTION
-    )
+    run_, options, how = parse_for_run("generate", arguments, PromptOptions(), "generate_options", DESCRIPTION)
     model, _, _ = load(run_, options)
     pieces = run_.config.generate(model, options.read(), how, options.cache_dir.expanduser(), run_.corpus_directory)
     stream_utf8(_lines(pieces), sys.stdout)
@@ -63,8 +65,7 @@ def _continue_hf(arguments: Sequence[str]) -> None:
     options, how = parse_beside(
         FolderOptions(), ContinueOptions(), arguments, prog="reformer generate", description=DESCRIPTION
     )
-    if options.hf is None:
-        raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
+    assert options.hf is not None
     from reformer.hf.folders import open_folder
 
     prompt = options.read()

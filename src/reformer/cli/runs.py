@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reformer.cli.parsing import UsageError, option_names, parse_beside
 
 if TYPE_CHECKING:
-    from reformer.tasks.config import RunConfig
     from reformer.training.run_directory import Run
 
 O = TypeVar("O")
@@ -35,23 +34,21 @@ class ModelOptions:
             )
 
 
-def parse_for_run(
-    command: str, arguments: Sequence[str], own: O, options_of: "Callable[[type[RunConfig]], type[Any]]", does: str
-) -> "tuple[Run, O, Any]":
+def parse_for_run(command: str, arguments: Sequence[str], own: O, task_options: str, does: str) -> "tuple[Run, O, Any]":
     """(the run that the first argument names, ``own`` as the others change it, and the options that fit the run's task).
 
-    Prints help and exits on --help. Raises UsageError if an option stands first, RunError if there is no run.
+    ``task_options`` is the attribute of a config that has the class of these.     Prints help and exits on --help. Raises UsageError if an option stands first, RunError if there is no run.
     """
     from reformer.training.run_directory import open_run
 
     if arguments[:1] in (["-h"], ["--help"]):
-        print(_help(command, own, options_of, does))
+        print(_help(command, own, task_options, does))
         sys.exit(0)
     if not arguments or arguments[0].startswith("-"):
         named = " ".join([f"reformer {command} RUN", *arguments[:1]])
         raise UsageError(f"name the run first: {named} ...; see reformer {command} --help")
     run = open_run(Path(arguments[0]).expanduser())
-    fitting = options_of(type(run.config))()
+    fitting = getattr(run.config, task_options)()
     prog = f"reformer {command} {arguments[0]}"
     return run, *parse_beside(own, fitting, arguments[1:], prog=prog, description=does)
 
@@ -80,10 +77,12 @@ def progress(what: str) -> Callable[[int, int], None]:
     return report
 
 
-def _help(command: str, own: Any, options_of: "Callable[[type[RunConfig]], type[Any]]", does: str) -> str:
+def _help(command: str, own: Any, task_options: str, does: str) -> str:
     from reformer.tasks.registry import CONFIGS
 
-    lines = {"any": option_names(own)} | {name: option_names(options_of(config)) for name, config in CONFIGS.items()}
+    lines = {"any": option_names(own)} | {
+        name: option_names(getattr(config, task_options)) for name, config in CONFIGS.items()
+    }
     width = max(map(len, lines))
     return "\n".join(
         [

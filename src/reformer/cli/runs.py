@@ -37,7 +37,8 @@ class ModelOptions:
 def parse_for_run(command: str, arguments: Sequence[str], own: O, task_options: str, does: str) -> "tuple[Run, O, Any]":
     """(the run that the first argument names, ``own`` as the others change it, and the options that fit the run's task).
 
-    ``task_options`` is the attribute of a config that has the class of these.     Prints help and exits on --help. Raises UsageError if an option stands first, RunError if there is no run.
+    ``task_options`` is the attribute of a config that has the class of these. Prints help and exits on --help. Raises
+    UsageError if an option stands first, RunError if there is no run.
     """
     from reformer.training.run_directory import open_run
 

@@ -1,0 +1,44 @@
+"""An experiment in a few lines of plain text: what it is, the paper's number, ours, and where that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reformer.training.progress import format_duration
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line
+from reproduction.report.results import lines
+from reproduction.report.section import NOT_RUN, SHOWN_SCALES, machine
+from reproduction.rows import Row
+
+
+def listing(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
+    """The lines of ``experiment`` in ``reformer reproduce --list``: a head, and one for each scale that exists."""
+    scales = [scale for scale in SHOWN_SCALES if scale in experiment.seeds]
+    return [f"{experiment.name}: {experiment.title}"] + [f"    {_scale(experiment, rows, scale)}" for scale in scales]
+
+
+def _scale(experiment: Experiment, rows: Sequence[Row], scale: str) -> str:
+    found = {line.name: line for line in lines(experiment, rows, scale)}
+    names = list(dict.fromkeys(case.row for case in experiment.cases(scale, 0)))
+    wanted = experiment.headline if experiment.headline and experiment.headline[0] in names else None
+    name, column = wanted or (names[0], experiment.columns[0])
+    paper = experiment.paper.get((name, column))
+    beside = "" if paper is None else f"paper {paper:g}, "
+    return f"{scale}: {name}, {column}: {beside}ours {_ours(experiment, found.get(name), column)}" + (
+        f"; {len(found)} of {len(names)} lines run" if found else ""
+    )
+
+
+def _ours(experiment: Experiment, line: Line | None, column: str) -> str:
+    cell = None if line is None else line.cell(column)
+    if line is None or cell is None:
+        return NOT_RUN
+    last = line.rows[-1]
+    # Seconds of another machine say nothing of this one's.
+    alike = replace(line, rows=tuple(row for row in line.rows if machine(row) == machine(last)))
+    seconds = alike.mean_cost("seconds")
+    how = [f"seeds: {len(cell.values)}", machine(last)]
+    how += [] if seconds is None else [f"{format_duration(seconds)} a seed"]
+    return f"{cell.text(experiment.digits)} ({', '.join([*how, last['date'][:10]])})"

@@ -1,0 +1,194 @@
+"""One experiment as Markdown: the table beside the paper's, then where each line comes from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from reformer.training.progress import format_bytes, format_duration
+from reproduction.experiments.experiment import SCALES, Experiment
+from reproduction.experiments.lines import Line, seeds_of
+from reproduction.report.results import lines
+from reproduction.rows import Row
+from reproduction.tables import render, table_of
+
+NOT_RUN = "not run"
+# What is shown of an experiment: smoke rows only prove that it runs.
+SHOWN_SCALES = tuple(scale for scale in SCALES if scale != "smoke")
+
+
+def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str]) -> str:
+    """The Markdown of ``experiment``; ``figures`` are links to its drawings."""
+    parts = [f"## {experiment.title}", _caption(experiment)]
+    ran = {scale: lines(experiment, rows, scale) for scale in SHOWN_SCALES if scale in experiment.seeds}
+    for scale, found in ran.items():
+        if found:
+            parts.append(f"### {experiment.name}, {scale}: {experiment.notes.get(scale, '')}".rstrip(": "))
+            parts += [
+                _grid(experiment, scale, found),
+                *_unequal(found),
+                *findings(experiment, found),
+                _protocols(found),
+            ]
+            parts.append(_origins(experiment, found))
+    for scale, found in ran.items():
+        if not found:
+            note = experiment.notes.get(scale, "")
+            parts.append(f"{experiment.name}, {scale}: {NOT_RUN}{f' ({note})' if note else ''}.")
+            if scale == "paper" and experiment.paper:
+                parts.append(_grid(experiment, scale, found))
+            parts += _estimates(experiment, rows, scale)
+    parts += [f"![{experiment.title}]({figure})" for figure in figures]
+    return "\n\n".join(parts)
+
+
+def _caption(experiment: Experiment) -> str:
+    better = f", {experiment.better} is better" if experiment.better else ""
+    beside = "; in each cell: paper | ours" if experiment.paper else ""
+    return f"{experiment.metric}{better}{beside}. `reformer reproduce {experiment.name}`"
+
+
+def _grid(experiment: Experiment, scale: str, found: Sequence[Line]) -> str:
+    by_name = {line.name: line for line in found}
+    filled = {case.row: experiment.filled(case) for case in experiment.cases(scale, 0)}
+    columns = [name for name in experiment.columns if any(name in each for each in filled.values())]
+    cells = (
+        [name, *(_cell(experiment, by_name.get(name), name, column, column in its) for column in columns)]
+        for name, its in filled.items()
+    )
+    return markdown_table(["", *columns], cells)
+
+
+def _cell(experiment: Experiment, line: Line | None, name: str, column: str, applies: bool) -> str:
+    """The paper's value and ours; a dash where a line has no such value."""
+    if not applies:
+        return "–"
+    cell = None if line is None else line.cell(column)
+    ours = NOT_RUN if cell is None else cell.text(experiment.digits)
+    if not experiment.paper:
+        return ours
+    paper = experiment.paper.get((name, column))
+    return f"{'–' if paper is None else f'{paper:g}'} \\| **{ours}**"
+
+
+def findings(experiment: Experiment, found: Sequence[Line]) -> list[str]:
+    """What the experiment says of its own lines, a sentence each."""
+    return [] if experiment.finding is None else experiment.finding({line.name: line for line in found})
+
+
+def _unequal(found: Sequence[Line]) -> list[str]:
+    """A warning where the means of a table, and so its curves, are not over the same seeds."""
+    if len({tuple(sorted(row["seed"] for row in line.rows)) for line in found}) == 1:
+        return []
+    return [
+        f"Lines have {seeds_of(found)}, and each mean and curve is over its own; differences are over the seeds both have."
+    ]
+
+
+def _protocols(found: Sequence[Line]) -> str:
+    """How each line was measured, said once where all were measured alike."""
+    of_line = {line.name: "; ".join(dict.fromkeys(row["protocol"] for row in line.rows)) for line in found}
+    if len(set(of_line.values())) == 1:
+        return f"Measured: {next(iter(of_line.values()))}."
+    return "\n".join(["Measured:", "", *(f"- {name}: {protocol}." for name, protocol in of_line.items())])
+
+
+def _origins(experiment: Experiment, found: Sequence[Line]) -> str:
+    head = ["line", "seeds", "steps", "time a seed", "peak memory", "hardware", "date", "commit", "command"]
+    table = markdown_table(head, (_origin(experiment, line) for line in found))
+    changed = any(row["code"]["dirty"] for line in found for row in line.rows)
+    said = "\n\nWith changes: the checkout held changes that were not committed; [log.md](log.md) says which."
+    return table + said * changed
+
+
+def _origin(experiment: Experiment, line: Line) -> list[str]:
+    machines: dict[str, list[Row]] = {}
+    for row in line.rows:
+        machines.setdefault(machine(row), []).append(row)
+    # Seconds of one machine say nothing beside another's: a mean for each.
+    seconds = [replace(line, rows=tuple(rows)).mean_cost("seconds") for rows in machines.values()]
+    steps, peak = line.mean_cost("steps"), line.mean_cost("peak_memory_bytes")
+    commits = dict.fromkeys(commit_of(row) for row in line.rows)
+    dates = sorted({row["date"][:10] for row in line.rows})
+    return [
+        line.name,
+        str(len(line.rows)),
+        "" if steps is None else f"{steps:,.0f}",
+        "; ".join("" if each is None else format_duration(each) for each in seconds),
+        "" if peak is None else format_bytes(peak),
+        "; ".join(machines),
+        " to ".join(dict.fromkeys((dates[0], dates[-1]))),
+        ", ".join(commits),
+        f"`{_command(experiment, line)}`",
+    ]
+
+
+def _command(experiment: Experiment, line: Line) -> str:
+    """The command that gives this line, whatever else ran with it when it was measured (each row keeps that)."""
+    seeds = max(row["seed"] for row in line.rows) + 1
+    what = ("--scale", line.scale, "--seeds", str(seeds), "--rows", line.name)
+    return shlex.join(("reformer", "reproduce", experiment.name, *what))
+
+
+def commit_of(row: Row) -> str:
+    code = row["code"]
+    earlier = "".join(f"{commit[:10]}, " for commit in code.get("earlier_commits", []))
+    return f"{earlier}{str(code['commit'])[:10]}" + (" with changes" if code["dirty"] else "")
+
+
+def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[str]:
+    """What the lines of a scale that was not run would take, from measured passes: the newest of every line."""
+    current = experiment.current(scale)
+    found = {
+        row["row"]: row
+        for row in rows
+        if row.get("estimate") == experiment.name
+        and row["scale"] == scale
+        and current.get(row["row"]) == row["config_id"]
+    }
+    if not found:
+        return []
+    rest = [[name, *[NOT_RUN] * 8] for name in current if name not in found]
+    head = ["what it would take", "passes", "a pass", "a seed", "peak memory", "hardware", "date", "commit", "command"]
+    return [
+        markdown_table(head, [*map(_estimate, found.values()), *rest]),
+        "Estimated from one measured pass (forward, backward, update) on random tokens, evaluation not counted."
+        + (_FROM_PARTS if any(map(_from_parts, found.values())) else ""),
+    ]
+
+
+_FROM_PARTS = (
+    " From parts: from passes of one and of two layers of each kind, what the second adds for every layer, the rest once; long"
+    " full attention from an eighth and a quarter of the length, continued by what grows with it and with its square."
+)
+
+
+def _from_parts(row: Row) -> bool:
+    return len(row.get("measured_passes", ())) > 1
+
+
+def _estimate(row: Row) -> list[str]:
+    return [
+        row["row"],
+        f"{row['passes']:,}",
+        f"{row['seconds_per_pass']:.3g} s{', from parts' * _from_parts(row)}",
+        f"{row['total_seconds'] / 86_400:,.1f} days",
+        format_bytes(row["peak_memory_bytes"]),
+        machine(row),
+        row["date"][:10],
+        commit_of(row),
+        f"`{row['command']}`",
+    ]
+
+
+def machine(row: Row) -> str:
+    """What a row was measured on."""
+    hardware = row["hardware"]
+    threads = hardware["torch_threads"]
+    return ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {threads} thread{'s' * (threads != 1)}"
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with all its columns, also those that are empty."""
+    return render(table_of(head, lines), markdown=True, keep_empty=True)

@@ -1,25 +1,24 @@
-"""Evaluation: bits per byte with its protocol, accuracy of the duplication task, yardsticks."""
+"""Measuring a model on held-out data: bits of its tokens, accuracy, BLEU, and yardsticks that need no model."""
 
-from reformer.evaluation.bits_per_byte import (
+from reformer.evaluation.bleu import bleu, shuffled_source_bleu
+from reformer.evaluation.mean_bits import (
     bits_by_position,
-    bits_per_byte,
     evaluating,
-    masked_bits_per_byte,
+    masked_mean_bits,
+    mean_bits,
     scored_accuracy,
 )
-from reformer.evaluation.bleu import bleu, shuffled_source_bleu
-from reformer.evaluation.picture_yardsticks import order0_entropy, picture_bits_per_dim
 from reformer.evaluation.variants import attention_variant
-from reformer.evaluation.yardsticks import compressor_bits_per_byte
+from reformer.evaluation.yardsticks import compressor_bits_per_byte, order0_entropy, picture_bits_per_dim
 
 __all__ = [
     "attention_variant",
     "bits_by_position",
-    "bits_per_byte",
     "bleu",
     "compressor_bits_per_byte",
     "evaluating",
-    "masked_bits_per_byte",
+    "masked_mean_bits",
+    "mean_bits",
     "order0_entropy",
     "picture_bits_per_dim",
     "scored_accuracy",

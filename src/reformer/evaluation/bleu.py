@@ -1,11 +1,19 @@
 """BLEU of translations by sacreBLEU (Post 2018), cased and uncased, with the signatures that say how it was counted."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> list[dict[str, Any]]:
-    """[{"metric", "value", "signature"}] of detokenised text: "BLEU cased" and "BLEU uncased", in percent.
+class Bleu(NamedTuple):
+    """A BLEU score in percent, and the signature that says how it was counted."""
+
+    metric: str
+    percent: float
+    signature: str
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> list[Bleu]:
+    """Scores "BLEU cased" and "BLEU uncased" of detokenised text.
 
     Raises ValueError for no sentences, or not as many hypotheses as references.
     """
@@ -17,15 +25,15 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> list[dict[str,
         from sacrebleu.metrics import BLEU
     except ImportError as error:
         raise ValueError("BLEU needs the sacrebleu package: pip install 'reformer-torch[translation]'") from error
-    rows = []
+    found = []
     for name, lowercase in (("BLEU cased", False), ("BLEU uncased", True)):
         metric = BLEU(lowercase=lowercase)
         score = metric.corpus_score(list(hypotheses), [list(references)])
-        rows.append({"metric": name, "value": score.score, "signature": str(metric.get_signature())})
-    return rows
+        found.append(Bleu(name, score.score, str(metric.get_signature())))
+    return found
 
 
-def shuffled_source_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> list[dict[str, Any]]:
+def shuffled_source_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> list[Bleu]:
     """``bleu`` of a control: every reference beside the translation of a source half the set away.
 
     It is what fluent text of this kind scores that was made without looking at the right source. Rows are translated

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reformer.evaluation.bits_per_byte import evaluating
+from reformer.evaluation import evaluating
 from reformer.layers import ResidualBranch, SelfAttention
 from reformer.models import ReformerLM
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reformer.tasks.protocol import Measurement
 from reformer.training.checkpoint import write_durably
 from reformer.training.environment import code_version, environment
 from reformer.training.metrics import json_safe
@@ -56,6 +57,17 @@ def build_card(
         "results": results,
         "pseudocode": "docs/algorithm.md",
     }
+
+
+def measured(found: Measurement, split: str, step: int | None = None, variant: str | None = None) -> list[dict[str, Any]]:
+    """The card's ``results`` of one measurement: its metric, and its accuracy where it has one."""
+    values = {found.metric: found.value}
+    if "accuracy" in found.extras:
+        values["accuracy"] = found.extras["accuracy"]
+    about: dict[str, Any] = {"split": split, "step": step, "protocol": found.protocol, "variant": variant}
+    about = {name: value for name, value in about.items() if value is not None}
+    suffix = "" if variant is None else f" ({variant})"
+    return [{"metric": f"{metric}{suffix}", "value": value, **about} for metric, value in values.items()]
 
 
 def write_card(directory: Path, card: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from reformer.ops import as_seed, derive_seed
-from reformer.training.card import FINISHED, build_card, commits, is_finished, write_card
+from reformer.tasks.config import RunConfig
+from reformer.tasks.earlier import current_row
+from reformer.tasks.protocol import Measurement, Task
+from reformer.training.card import FINISHED, build_card, commits, is_finished, measured, write_card
 from reformer.training.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -25,16 +28,12 @@ from reformer.training.checkpoint import (
     rng_state,
     save_checkpoint,
 )
-from reformer.training.config import TrainConfig
 from reformer.training.environment import chosen_device, code_version, peak_memory_bytes, reset_peak_memory
 from reformer.training.metrics import MetricsLog
-from reformer.training.models import make_model
 from reformer.training.optim import build_optimizer
 from reformer.training.progress import Progress
-from reformer.training.results import metric_of
 from reformer.training.run_directory import CHECKPOINTS, claim, find_checkpoint, only_writer, write_config
 from reformer.training.schedule import learning_rate
-from reformer.training.tasks import Task, make_task
 
 
 class TrainingDiverged(RuntimeError):
@@ -49,7 +48,8 @@ class Outcome:
     status: str
     step: int
     stopped_by: str | None = None
-    validation: dict[str, Any] = field(default_factory=dict)
+    validation: Measurement | None = None
+    """The last one."""
 
 
 @dataclass
@@ -60,11 +60,12 @@ class _State:
     elapsed: float = 0.0
     best: float = math.inf
     best_step: int | None = None
-    validation: dict[str, Any] = field(default_factory=dict)
+    validation: Measurement | None = None
+    validation_step: int = 0
 
 
 def train(
-    config: TrainConfig, directory: Path, *, cache_dir: Path, resume: bool = False, command: list[str] | None = None
+    config: RunConfig, directory: Path, *, cache_dir: Path, resume: bool = False, command: list[str] | None = None
 ) -> Outcome:
     """Run ``config`` in ``directory`` until its last step, a signal, or a loss that is not finite.
 
@@ -73,7 +74,7 @@ def train(
     CheckpointError if a checkpoint cannot be written.
     """
     existing = claim(directory, config, resume=resume)
-    task = make_task(config, cache_dir, None if existing is None else existing.corpus_directory)
+    task = config.make_task(cache_dir, None if existing is None else existing.corpus_directory)
     with only_writer(directory):
         if existing is None:
             corpus = None if task.corpus is None else task.corpus.directory
@@ -82,11 +83,11 @@ def train(
 
 
 class _Loop:
-    def __init__(self, config: TrainConfig, directory: Path, task: Task, command: list[str]) -> None:
+    def __init__(self, config: RunConfig, directory: Path, task: Task, command: list[str]) -> None:
         self.config, self.directory, self.task, self.command = config, directory, task, command
         self.device = chosen_device(config.device)
         torch.manual_seed(config.seed)
-        self.model = make_model(config.model).to(self.device).train()
+        self.model = config.make_model().to(self.device).train()
         optimizer = config.optimizer
         self.optimizer = build_optimizer(
             optimizer.name,
@@ -114,7 +115,7 @@ class _Loop:
             self._note_earlier_code()
         with (
             MetricsLog(self.directory, resume_step=state.step) as metrics,
-            Progress(config.steps, start_step=state.step) as progress,
+            Progress(config.steps, config.metric, start_step=state.step) as progress,
             _stop_signals() as stop,
         ):
             for line in notices:
@@ -153,7 +154,7 @@ class _Loop:
                 metrics.write(record)
                 progress.update(
                     state.step,
-                    bits_per_byte=record["bits_per_byte"],
+                    value=record["value"],
                     tokens_per_second=record["tokens_per_second"],
                     peak_memory_bytes=record["peak_memory_bytes"],
                 )
@@ -207,15 +208,13 @@ class _Loop:
     def _evaluate(self, metrics: MetricsLog, progress: Progress) -> bool:
         """Measure on the validation split; True if it is the best so far."""
         state = self.state
-        result = self.task.evaluate(self.model, "validation", self.config.eval_bytes)
-        metrics.write({"step": state.step, "kind": "validation", **result})
-        accuracy = f", accuracy {result['accuracy']:.2%}" if "accuracy" in result else ""
-        unit = metric_of(result).replace(" per ", "/")
-        progress.message(f"step {state.step}: validation {result['bits_per_byte']:.3f} {unit}{accuracy}")
-        state.validation = {"step": state.step, **result}
-        if not result["bits_per_byte"] < state.best:
+        found = self.task.validate(self.model)
+        metrics.write({"step": state.step, "kind": "validation", **found.as_dict()})
+        progress.message(f"step {state.step}: validation {found}")
+        state.validation, state.validation_step = found, state.step
+        if not found.value < state.best:
             return False
-        state.best, state.best_step = result["bits_per_byte"], state.step
+        state.best, state.best_step = found.value, state.step
         return True
 
     def _record(self, loss: float, norm: float, rate: float, tokens_per_second: float) -> dict[str, Any]:
@@ -223,7 +222,8 @@ class _Loop:
             "step": self.state.step,
             "kind": "train",
             "loss": loss,
-            "bits_per_byte": loss / math.log(2) / self.task.bytes_per_token,
+            "metric": self.config.metric,
+            "value": loss / math.log(2) / self.task.bytes_per_token,
             "lr": rate,
             "grad_norm": norm,
             "tokens_per_second": tokens_per_second,
@@ -243,7 +243,7 @@ class _Loop:
                 "elapsed": state.elapsed,
                 "best": None if math.isinf(state.best) else state.best,
                 "best_step": state.best_step,
-                "validation": state.validation,
+                "validation": self._validation(),
                 "data_position": state.step * self.config.accumulate,
             },
             keep_last=self.config.keep_last,
@@ -257,7 +257,14 @@ class _Loop:
         saved, state = checkpoint.state, self.state
         state.step, state.elapsed = checkpoint.step, saved["elapsed"]
         state.best = math.inf if saved["best"] is None else saved["best"]
-        state.best_step, state.validation = saved["best_step"], saved["validation"]
+        state.best_step, validation = saved["best_step"], current_row(saved["validation"])
+        if validation:
+            state.validation_step = validation.pop("step")
+            state.validation = Measurement.from_dict(validation)
+
+    def _validation(self) -> dict[str, Any]:
+        found = self.state.validation
+        return {} if found is None else {"step": self.state.validation_step, **found.as_dict()}
 
     def _plot(self) -> None:
         try:
@@ -278,13 +285,7 @@ class _Loop:
 
     def _write_card(self, status: str) -> None:
         config, state = self.config, self.state
-        results = []
-        if state.validation:
-            v = state.validation
-            common = {"split": "validation", "step": v["step"], "protocol": v["protocol"]}
-            results.append({"metric": metric_of(v), "value": v["bits_per_byte"], **common})
-            if "accuracy" in v:
-                results.append({"metric": "accuracy", "value": v["accuracy"], **common})
+        results = [] if state.validation is None else measured(state.validation, "validation", state.validation_step)
         write_card(
             self.directory,
             build_card(

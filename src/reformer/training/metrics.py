@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from reformer.tasks.earlier import current_row
 from reformer.training.checkpoint import write_durably
 
 METRICS_FILE = "metrics.jsonl"
@@ -41,6 +42,8 @@ class MetricsLog:
             return
         for name, value in safe.items():
             value = _NON_FINITE.get(value, value) if isinstance(value, str) else value
+            if name == "value" and "metric" in safe:
+                name = safe["metric"].replace(" ", "_")
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                 self._mirror.add_scalar(f"{safe['kind']}/{name}", value, safe["step"])
 
@@ -72,10 +75,14 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics file, in order, non-finite numbers as floats again; a torn last line is left out.
 
+    Records written before each had its "metric" and "value" are given them.
+
     Raises ValueError naming the line if any other is damaged.
     """
     return [
-        {name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in record.items()}
+        current_row(
+            {name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in record.items()}
+        )
         for record in _records(Path(path))
     ]
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reformer.tasks.config import OPTIMIZERS
 from reformer.training.muon import Muon
 
-OPTIMIZERS = ("adafactor", "adam", "adamw", "muon")
 _FUSED_DEVICES = {"cpu", "cuda", "xpu", "mps"}
 _OF_THIS_MACHINE = ("foreach", "fused", "capturable", "differentiable")
 

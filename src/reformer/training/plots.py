@@ -23,8 +23,9 @@ def plot_curves(metrics_path: Path, out_dir: Path) -> list[Path]:
     returns those written: a quantity without a finite value has none. Needs matplotlib.
     """
     records = read_metrics(metrics_path)
+    metric = next((record["metric"] for record in reversed(records) if "metric" in record), "bits per byte")
     curves = [
-        ("loss", "loss (bits per byte)", _series(records, "bits_per_byte"), False),
+        ("loss", f"loss ({metric})", _series(records, "value"), False),
         ("learning_rate", "learning rate", _series(records, "lr"), True),
         ("tokens_per_second", "tokens per second", _series(records, "tokens_per_second"), True),
         ("accuracy", "accuracy (%)", _series(records, "accuracy", scale=100), True),

@@ -9,15 +9,16 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows step, loss (bits per byte), tokens per second, peak memory and the time left of ``total_steps``.
+    """Shows step, loss in ``metric``, tokens per second, peak memory and the time left of ``total_steps``.
 
     The time left comes from the rate since ``start_step``. If ``stream`` (standard error by default) is a terminal and
     rich is installed, a bar; else plain lines: the first update, at most one every ten seconds, and the last.
     Use it in a ``with``.
     """
 
-    def __init__(self, total_steps: int, *, start_step: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(self, total_steps: int, metric: str, *, start_step: int = 0, stream: TextIO | None = None) -> None:
         self._total, self._start = total_steps, start_step
+        self._unit = metric.replace(" per ", "/")
         self._stream = sys.stderr if stream is None else stream
         self._began = self._last_line = monotonic()
         self._bar: Any = None
@@ -42,11 +43,11 @@ class Progress:
             self._write(self._unwritten)
 
     def update(
-        self, step: int, *, bits_per_byte: float, tokens_per_second: float, peak_memory_bytes: int, extra: str = ""
+        self, step: int, *, value: float, tokens_per_second: float, peak_memory_bytes: int, extra: str = ""
     ) -> None:
         """Tell that ``step`` steps are done; ``extra`` is shown after the rest."""
         parts = [
-            f"{bits_per_byte:.3f} bits/byte",
+            f"{value:.3f} {self._unit}",
             f"{tokens_per_second:,.0f} tokens/s",
             f"peak {format_bytes(peak_memory_bytes)}",
             f"eta {self._eta(step)}",

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reformer.training.card import CARD_FILE, read_card, write_card
+from reformer.tasks.earlier import current_row
+from reformer.tasks.protocol import Evaluated, Measurement
+from reformer.training.card import CARD_FILE, measured, read_card, write_card
 from reformer.training.checkpoint import write_durably
 from reformer.training.environment import code_version
 
 TABLE_FILE = "eval.json"
-_SAME = ("split", "attention", "step", "protocol", "metric")
+_SAME = ("split", "variant", "step", "protocol", "metric")
 
 
 def add_results(
-    directory: Path, rows: list[dict[str, Any]], command: list[str], notice: Callable[[str], None] = print
+    directory: Path,
+    found: Sequence[Evaluated],
+    step: int,
+    command: list[str],
+    *,
+    weights: str | None = None,
+    notice: Callable[[str], None] = print,
 ) -> None:
-    """Add evaluation rows to ``eval.json`` and to the run's card; a row measured again replaces the earlier one.
+    """Add lines of an evaluation to ``eval.json`` and to the run's card; a line measured again replaces the earlier one.
 
+    ``step`` is the model's; ``weights`` says in words of which checkpoints it is, where that is not the one of ``step``.
     A damaged file is told of and kept beside the new one.
     """
     path = directory / TABLE_FILE
@@ -30,7 +39,7 @@ def add_results(
         "command": command,
         "commit": code_version()["commit"],
     }
-    new = [{**row, **stamp} for row in rows]
+    new = [{**_row(one, step, weights), **stamp} for one in found]
     kept = [row for row in kept if all(_key(row) != _key(other) for other in new)] + new
     write_durably(path, (json.dumps(kept, indent=1) + "\n").encode())
     card = read_card(directory)
@@ -40,7 +49,7 @@ def add_results(
                 f"{directory / CARD_FILE} is damaged: the results are in {path} alone; training on writes a new card"
             )
         return
-    trained = [result for result in card.get("results", []) if "attention" not in result]
+    trained = [result for result in card.get("results", []) if "variant" not in current_row(result)]
     card["results"] = trained + [result for row in kept for result in _as_results(row)]
     write_card(directory, card)
 
@@ -53,16 +62,19 @@ def _read_rows(path: Path, notice: Callable[[str], None]) -> list[dict[str, Any]
     except ValueError:
         rows = None
     if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        return rows
+        return [current_row(row) for row in rows]
     damaged = path.with_name(f"{path.name}.damaged")
     path.replace(damaged)
     notice(f"{path} was damaged: it is now {damaged}, and a new one begins")
     return []
 
 
-def metric_of(result: dict[str, Any]) -> str:
-    """What the "bits_per_byte" of an evaluation are called: of pictures, bits per dim."""
-    return result.get("metric", "bits per byte")
+def _row(one: Evaluated, step: int, weights: str | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"split": one.split, "variant": one.variant}
+    if one.is_yardstick:
+        return row | one.measurement.as_dict()
+    protocol = one.measurement.protocol if weights is None else f"{one.measurement.protocol}; {weights}"
+    return row | {"step": step, **one.measurement.as_dict(), "protocol": protocol}
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -70,9 +82,4 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _as_results(row: dict[str, Any]) -> list[dict[str, Any]]:
-    common: dict[str, Any] = {name: row[name] for name in ("split", "step", "protocol", "attention") if name in row}
-    value = row["value"] if "value" in row else row["bits_per_byte"]
-    results = [{"metric": f"{metric_of(row)} ({row['attention']})", "value": value, **common}]
-    if "accuracy" in row:
-        results.append({"metric": f"accuracy ({row['attention']})", "value": row["accuracy"], **common})
-    return results
+    return measured(Measurement.from_dict(row), row["split"], row.get("step"), row["variant"])

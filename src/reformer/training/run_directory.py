@@ -16,9 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from reformer.models import ReformerLM
-from reformer.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_durably
-from reformer.training.config import TrainConfig, config_from_dict, differences
-from reformer.training.models import Model, make_model
+from reformer.tasks.config import RunConfig, differences
+from reformer.tasks.protocol import Model
+from reformer.tasks.registry import config_from_dict
+from reformer.training.checkpoint import (
+    Checkpoint,
+    average_checkpoints,
+    latest_checkpoint,
+    read_checkpoint,
+    write_durably,
+)
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -33,7 +40,7 @@ class Run:
     """An existing run: its config, where its corpus was prepared, and its folder."""
 
     directory: Path
-    config: TrainConfig
+    config: RunConfig
     corpus_directory: Path | None
 
 
@@ -52,7 +59,7 @@ def open_run(directory: Path) -> Run:
     return Run(directory, config, None if corpus is None else Path(corpus))
 
 
-def claim(directory: Path, config: TrainConfig, *, resume: bool) -> Run | None:
+def claim(directory: Path, config: RunConfig, *, resume: bool) -> Run | None:
     """None for a new run, or the existing one to resume.
 
     Raises RunError if a run is there and ``resume`` is off, or if its config differs from ``config``.
@@ -73,7 +80,7 @@ def claim(directory: Path, config: TrainConfig, *, resume: bool) -> Run | None:
     return run
 
 
-def write_config(directory: Path, config: TrainConfig, command: list[str], corpus_directory: Path | None) -> None:
+def write_config(directory: Path, config: RunConfig, command: list[str], corpus_directory: Path | None) -> None:
     """Write ``config.json``."""
     document: dict[str, Any] = {
         "config": config.as_dict(),
@@ -121,9 +128,21 @@ def load_model(directory: Path, which: str = "latest", notice: Callable[[str], N
         raise RunError(
             f"{run.directory} has no usable checkpoint yet; train it: reformer train ... --out {directory} --resume"
         )
-    model = make_model(run.config.model)
+    model = run.config.make_model()
     model.load_state_dict(checkpoint.tensors["model"])
     return run, model.eval(), checkpoint.step
+
+
+def load_averaged(model: Model, directory: Path, n: int | None, step: int) -> str:
+    """Load the mean of the newest ``n`` checkpoints into ``model``, which holds that of ``step`` (None: leave it); which it is.
+
+    Raises ValueError for fewer than ``n`` checkpoints.
+    """
+    if n is None:
+        return f"checkpoint of step {step}"
+    weights, steps = average_checkpoints(directory / CHECKPOINTS, n)
+    model.load_state_dict(weights)
+    return f"mean of the checkpoints of steps {', '.join(map(str, steps))}"
 
 
 def find_checkpoint(root: Path, notice: Callable[[str], None]) -> Checkpoint | None:

@@ -1,10 +1,10 @@
-"""Bits per byte of held-out text, with its protocol spelled out."""
+"""Bits of what a model reads on held-out data: per byte, dim or symbol, as the tokens are bytes of text, of pictures, or symbols."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,16 +12,31 @@ import torch
 from reformer.models import ReformerLM
 
 
-def bits_per_byte(
+class MeanBits(NamedTuple):
+    """``bits`` of each of ``n`` scored tokens, on the average."""
+
+    bits: float
+    n: int
+
+
+class ScoredAccuracy(NamedTuple):
+    """The share of ``n`` scored tokens that were guessed right, and their ``bits`` on the average."""
+
+    accuracy: float
+    bits: float
+    n: int
+
+
+def mean_bits(
     model: ReformerLM,
     windows: Iterable[tuple[np.ndarray, int]],
     *,
     seed: int = 0,
     batch_size: int = 1,
-) -> dict[str, Any]:
-    """{"bits_per_byte", "n_bytes"} of a causal model over ``windows`` of (bytes [<= L], number scored at the end).
+) -> MeanBits:
+    """The bits of a causal model over ``windows`` of (tokens [<= L], number scored at the end).
 
-    Each scored byte is predicted from the bytes before it in its window only (the first from the start id). ``seed``
+    Each scored token is predicted from those before it in its window only (the first from the start id). ``seed``
     fixes the hash rotations: the same call gives the same number. Raises ValueError if nothing is scored.
     """
     device = model.norm.weight.device
@@ -35,13 +50,13 @@ def bits_per_byte(
                 count += scored
     if count == 0:
         raise ValueError("nothing to evaluate: the held-out data is empty")
-    return {"bits_per_byte": total / count / math.log(2), "n_bytes": count}
+    return MeanBits(total / count / math.log(2), count)
 
 
 def bits_by_position(
     model: ReformerLM, windows: Iterable[np.ndarray], edges: Sequence[int], *, seed: int = 0
 ) -> list[float]:
-    """Mean bits per byte of the positions from one edge up to the next, of a causal model over ``windows`` [L] of one length.
+    """Mean bits of the positions from one edge up to the next, of a causal model over ``windows`` [L] of one length.
 
     ``edges`` ascend to at most L; the first range begins at 0. Raises ValueError if they do not, or without windows.
     """
@@ -60,10 +75,10 @@ def bits_by_position(
     return [total[a:b].mean().item() / count / math.log(2) for a, b in pairwise(ends)]
 
 
-def masked_bits_per_byte(
+def masked_mean_bits(
     model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *, seed: int = 0
-) -> dict[str, Any]:
-    """{"bits_per_byte", "n_bytes"} over the hidden positions of (inputs, targets, mask) [B, L] of a bidirectional model."""
+) -> MeanBits:
+    """The bits of the hidden positions of (inputs, targets, mask) [B, L] of a bidirectional model."""
     device = model.norm.weight.device
     total, count = 0.0, 0
     with evaluating(model):
@@ -74,13 +89,13 @@ def masked_bits_per_byte(
             count += int(mask.sum())
     if count == 0:
         raise ValueError("nothing to evaluate: no position is hidden")
-    return {"bits_per_byte": total / count / math.log(2), "n_bytes": count}
+    return MeanBits(total / count / math.log(2), count)
 
 
 def scored_accuracy(
     model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0
-) -> dict[str, Any]:
-    """{"accuracy", "bits_per_byte", "n_bytes"} where ``mask`` is True, of (sequence, mask) [B, L]: duplication and recall."""
+) -> ScoredAccuracy:
+    """Accuracy and bits where ``mask`` is True, of (sequence, mask) [B, L]: duplication and recall."""
     device = model.norm.weight.device
     right, total, count = 0, 0.0, 0
     with evaluating(model):
@@ -91,7 +106,7 @@ def scored_accuracy(
             right += int((logits.argmax(-1) == tokens)[scored].sum())
             total += torch.nn.functional.cross_entropy(logits[scored].double(), tokens[scored], reduction="sum").item()
             count += int(scored.sum())
-    return {"accuracy": right / count, "bits_per_byte": total / count / math.log(2), "n_bytes": count}
+    return ScoredAccuracy(right / count, total / count / math.log(2), count)
 
 
 @contextmanager

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reformer.models import ReformerConfig
-from reformer.training.config import OptimizerConfig, TrainConfig
+from reformer.tasks.config import OptimizerConfig
+from reformer.tasks.images.task import ImagesConfig
 
 
-def images_small() -> TrainConfig:
+def images_small() -> ImagesConfig:
     """Photographs of 32 x 32 pixels (--data FOLDER or ZIP), on a laptop CPU: 600 steps of two, some 3.7 million bytes."""
-    return TrainConfig(
+    return ImagesConfig(
         name="images-small",
-        task="images",
         data="imagenet64",
         seq_len=3 * 32 * 32,
         batch_size=2,
         steps=600,
         eval_every=150,
-        eval_bytes=32 * 3 * 32 * 32,
+        eval_pictures=32,
         checkpoint_every=25,
         optimizer=OptimizerConfig(name="muon", lr=0.02, schedule="cosine", warmup_steps=10, weight_decay=0.01),
         model=ReformerConfig(
@@ -37,18 +37,17 @@ def images_small() -> TrainConfig:
     )
 
 
-def imagenet64_3l() -> TrainConfig:
+def imagenet64_3l() -> ImagesConfig:
     """The paper's imagenet64 model with 3 LSH layers (Adafactor 2.0 · warm-up 8000 · rsqrt): an accelerator's job."""
-    return TrainConfig(
+    return ImagesConfig(
         name="imagenet64-3l",
-        task="images",
         data="imagenet64",
         seq_len=3 * 64 * 64,
         batch_size=1,
         accumulate=8,
         steps=500_000,
         eval_every=5000,
-        eval_bytes=64 * 3 * 64 * 64,
+        eval_pictures=64,
         checkpoint_every=1000,
         keep_last=3,
         autocast="bfloat16",
@@ -71,14 +70,14 @@ def imagenet64_3l() -> TrainConfig:
     )
 
 
-def imagenet64_3l_full() -> TrainConfig:
+def imagenet64_3l_full() -> ImagesConfig:
     """imagenet64-3l with full attention, keys shared with queries: figure 4's yardstick."""
     base = imagenet64_3l()
     return replace(base, name="imagenet64-3l-full", model=replace(base.model, attention=("full",) * 3))
 
 
-def _with_rounds(n_hashes: int) -> Callable[[], TrainConfig]:
-    def made() -> TrainConfig:
+def _with_rounds(n_hashes: int) -> Callable[[], ImagesConfig]:
+    def made() -> ImagesConfig:
         base = imagenet64_3l()
         return replace(base, name=f"imagenet64-3l-lsh{n_hashes}", model=replace(base.model, n_hashes=n_hashes))
 
@@ -86,7 +85,7 @@ def _with_rounds(n_hashes: int) -> Callable[[], TrainConfig]:
     return made
 
 
-IMAGE_RECIPES: dict[str, Callable[[], TrainConfig]] = {
+RECIPES: dict[str, Callable[[], ImagesConfig]] = {
     "images-small": images_small,
     "imagenet64-3l": imagenet64_3l,
     "imagenet64-3l-full": imagenet64_3l_full,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 from reformer.models import EncoderDecoderConfig, ReformerConfig
-from reformer.training.config import OptimizerConfig
-from reformer.training.translation_config import PackedTranslationConfig, TranslationConfig
+from reformer.tasks.config import OptimizerConfig
+from reformer.tasks.translation.task import PackedTranslationConfig, TranslationConfig
 
 
 def wmt14_base_reversible() -> TranslationConfig:
@@ -117,7 +117,7 @@ def translation_overfit() -> TranslationConfig:
 def translation_packed() -> PackedTranslationConfig:
     """Source and target in one causal sequence, read by LSH attention, at the size of translation-small."""
     base = translation_small()
-    shared = {f.name: getattr(base, f.name) for f in fields(base) if f.name not in ("name", "task", "model")}
+    shared = {f.name: getattr(base, f.name) for f in fields(base) if f.name not in ("name", "model")}
     return PackedTranslationConfig(
         **shared,
         name="translation-packed",
@@ -141,7 +141,7 @@ def translation_packed() -> PackedTranslationConfig:
     )
 
 
-TRANSLATION_RECIPES: dict[str, Callable[[], TranslationConfig]] = {
+RECIPES: dict[str, Callable[[], TranslationConfig]] = {
     "wmt14-base-reversible": wmt14_base_reversible,
     "wmt14-base-reversible-500k": wmt14_base_reversible_500k,
     "wmt14-big-reversible": wmt14_big_reversible,

@@ -7,22 +7,122 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reformer.data import shift_right
-from reformer.data.pairs import BucketedBatches, PairCorpus, load_pairs, open_pairs, padded
+from reformer.data.pairs import BucketedBatches, PairCorpus, Sentences, load_pairs, open_pairs, padded
 from reformer.evaluation import evaluating
-from reformer.training.corpus_card import corpus_card
-from reformer.training.translation_config import PackedTranslationConfig, TranslationConfig
+from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
+from reformer.ops.checks import require_at_least
+from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
+from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, corpus_card, silent
+from reformer.tasks.translation.evaluation import (
+    BeamOptions,
+    TranslateOptions,
+    TranslationEvalOptions,
+    bleu_rows,
+    translated_lines,
+)
 
 _NOT_COUNTED = -100
 _PADDING = -1
 _EVALUATION_ROWS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig(RunConfig):
+    """An encoder-decoder on pairs of sentences."""
+
+    task: ClassVar[str] = "translation"
+    metric: ClassVar[str] = "bits per byte"
+    eval_options: ClassVar[type[EvalOptions]] = TranslationEvalOptions
+    generate_options: ClassVar[type[GenerateOptions]] = TranslateOptions
+
+    data: str = "pairs"
+    """A file with source and target in two columns, or a folder with files of each split: train.en and train.de, .."""
+    source_lang: str = "en"
+    """How the source's files are called, behind the last dot of their names."""
+    target_lang: str = "de"
+    seq_len: int = 128
+    """Longest sentence in tokens, its end token among them; pairs with a longer one are left out of training."""
+    batch_tokens: int = 4096
+    """Padded tokens on each side of one forward and backward pass, at most."""
+    train_pairs: int | None = None
+    """Only the first so many training pairs; None: all."""
+    label_smoothing: float = 0.1
+    eval_bytes: int = 65_536
+    """Bytes of target text of one evaluation on the validation split."""
+    model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_counts("eval_bytes")
+        require_at_least("batch_tokens", self.batch_tokens, self.seq_len)
+        if self.train_pairs is not None:
+            require_at_least("train_pairs", self.train_pairs, 1)
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        self.require_causal(": each target token is predicted from those before it")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Padded target tokens of a step, at most."""
+        return self.batch_tokens * self.accumulate
+
+    def make_model(self) -> Model:
+        """A fresh model, on the CPU."""
+        return ReformerEncoderDecoder(self.model)
+
+    def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TranslationTask:
+        """The task over the pairs that the config names, or those prepared in a folder."""
+        return TranslationTask(self, self.open_pairs(cache_dir, prepared))
+
+    def open_pairs(self, cache_dir: Path, prepared: Path | None) -> PairCorpus:
+        """The pairs. Raises ValueError if they have more tokens than the model."""
+        if prepared is not None:
+            pairs = open_pairs(prepared)
+        else:
+            languages = {"source_lang": self.source_lang, "target_lang": self.target_lang}
+            pairs = load_pairs(self.data, cache_dir, **languages, vocab_size=self.model.vocab_size)
+        if pairs.vocabulary.size > self.model.vocab_size:
+            raise ValueError(
+                f"{self.data} was prepared with {pairs.vocabulary.size} tokens, model.vocab_size is "
+                f"{self.model.vocab_size}; set it to {pairs.vocabulary.size}"
+            )
+        return pairs
+
+    def generate(
+        self, model: Any, prompt: bytes, options: TranslateOptions, cache_dir: Path, prepared: Path | None = None
+    ) -> Iterator[bytes]:
+        """The translation of each line of the prompt; an empty one stays empty."""
+        return translated_lines(model, prompt, options, lambda: self.open_pairs(cache_dir, prepared).vocabulary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedTranslationConfig(TranslationConfig):
+    """A language model on sequences of a source and its target; the target alone is predicted."""
+
+    task: ClassVar[str] = "packed-translation"
+
+    model: ReformerConfig = field(default_factory=ReformerConfig)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.model.require_length(2 * self.seq_len)
+
+    def make_model(self) -> Model:
+        """A fresh model, on the CPU."""
+        return ReformerLM(self.model)
+
+    def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TranslationTask:
+        """The task over the pairs that the config names, or those prepared in a folder."""
+        return PackedTranslationTask(self, self.open_pairs(cache_dir, prepared))
 
 
 class TranslationTask:
@@ -47,7 +147,11 @@ class TranslationTask:
         """The mean loss, labels smoothed, in nats a target token."""
         return self._loss(model, batch, seed, "mean", self.config.label_smoothing)
 
-    def evaluate(self, model: Any, split: str, limit: int, overlap: int = 0) -> dict[str, Any]:
+    def validate(self, model: Any) -> Measurement:
+        """Bits per byte of the first ``eval_bytes`` of the validation split's target text."""
+        return self.evaluate(model, "validation", self.config.eval_bytes)
+
+    def evaluate(self, model: Any, split: str, limit: int) -> Measurement:
         """Bits per byte of the target text given the source, over the first pairs with ``limit`` bytes of it in all."""
         longest = self.config.seq_len
         source, target = self.pairs.sentences(split)
@@ -65,17 +169,31 @@ class TranslationTask:
             f"target text of the first {len(rows):,} {split} pairs of at most {longest} tokens a side, given the source; "
             "end tokens counted, no label smoothing"
         )
-        return {"bits_per_byte": nats / math.log(2) / scored, "n_bytes": scored, "protocol": protocol}
+        value = nats / math.log(2) / scored
+        return Measurement(metric=self.config.metric, value=value, n=scored, unit="bytes", protocol=protocol)
+
+    def evaluations(
+        self, model: Any, options: TranslationEvalOptions, progress: ProgressReport = silent
+    ) -> Iterator[Evaluated]:
+        """BLEU of every set of every split by every number of beams, beside the control with shuffled sources."""
+        for split in options.splits:
+            for num_beams in options.num_beams:
+                beams = BeamOptions(num_beams=num_beams, alpha=options.alpha)
+                yield from bleu_rows(
+                    self.pairs,
+                    model,
+                    split,
+                    beams,
+                    limit=options.limit,
+                    train_pairs=self.config.train_pairs,
+                    progress=progress,
+                )
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """Refused: what is inspected window by window is a language model of bytes."""
         raise ValueError(
             f"a run of task {self.config.task!r} has no windows of bytes to inspect; give one that was trained on text"
         )
-
-    def yardsticks(self, split: str, limit: int) -> dict[str, dict[str, Any]]:
-        """None: a compressor cannot read the source."""
-        return {}
 
     def card(self) -> dict[str, Any]:
         """Source, checksums, splits and vocabulary."""
@@ -91,7 +209,7 @@ class TranslationTask:
             seed=config.seed,
         )
 
-    def _nats(self, model: Any, source: Any, target: Any, rows: list[int]) -> float:
+    def _nats(self, model: Any, source: Sentences, target: Sentences, rows: list[int]) -> float:
         device = model.norm.weight.device
         arrays = self._arrays([source[row] for row in rows], [target[row] for row in rows])
         batch = tuple(torch.from_numpy(array).to(device) for array in arrays)
@@ -153,27 +271,6 @@ class PackedTranslationTask(TranslationTask):
             reduction=reduction,
             label_smoothing=smoothing,
         )
-
-
-def make_translation_task(config: TranslationConfig, cache_dir: Path, prepared: Path | None) -> TranslationTask:
-    """The task of ``config``, over the pairs prepared in the folder ``prepared`` or else those it names."""
-    if prepared is not None:
-        pairs = open_pairs(prepared)
-    else:
-        pairs = load_pairs(
-            config.data,
-            cache_dir,
-            source_lang=config.source_lang,
-            target_lang=config.target_lang,
-            vocab_size=config.model.vocab_size,
-        )
-    if pairs.vocabulary.size > config.model.vocab_size:
-        raise ValueError(
-            f"{config.data} was prepared with {pairs.vocabulary.size} tokens, model.vocab_size is "
-            f"{config.model.vocab_size}; set it to {pairs.vocabulary.size}"
-        )
-    packed = isinstance(config, PackedTranslationConfig)
-    return PackedTranslationTask(config, pairs) if packed else TranslationTask(config, pairs)
 
 
 def _segments(rows: list[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,222 @@
+"""What the tasks of a language model of bytes or symbols have in common: batches, loss, tables, and text that it goes on with."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from reformer.evaluation import attention_variant
+from reformer.generation import SamplingConfig, Stopping, beam_search, stream
+from reformer.models import ReformerConfig, ReformerLM
+from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
+from reformer.tasks.protocol import Evaluated, Measurement, ProgressReport, silent
+
+# Evaluation draws its sequences and masks from streams of their own.
+EVALUATION_SEED = 2**31
+NOT_COUNTED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionOptions(EvalOptions):
+    """What to measure, and under which attention."""
+
+    as_default: ClassVar[tuple[str, ...]] = ("as-trained",)
+
+    n_hashes: str | None = None
+    """Hash rounds at evaluation, separated by commas: 1,2,4,8 gives one table."""
+    attention: str | None = None
+    """Attention at evaluation, separated by commas: as-trained, full, lsh-N."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.variants()
+
+    def variants(self) -> list[str]:
+        """The names that ``attention_variant`` knows, in order. Raises ValueError for what are not positive numbers."""
+        names = [] if self.attention is None else self.attention.split(",")
+        names += [f"lsh-{number}" for number in positive_numbers("--n-hashes", self.n_hashes)]
+        return names or list(self.as_default)
+
+
+def positive_numbers(option: str, text: str | None) -> list[int]:
+    """The numbers of "1,2,4"; none for None. Raises ValueError naming ``option``."""
+    words = [] if text is None else text.split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise ValueError(f"{option} takes positive numbers separated by commas, got {text!r}")
+    return [int(word) for word in words]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinueOptions(GenerateOptions):
+    """How to continue a prompt."""
+
+    n_bytes: int = 256
+    """New bytes; with --hf new tokens, which may be longer."""
+    temperature: float = 0.8
+    """0: always the likeliest byte."""
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    """Above 1: what the text already holds becomes less likely."""
+    stop: tuple[str, ...] = ()
+    """End with the first of these strings in the continuation."""
+    num_beams: int | None = None
+    """Search for the likeliest continuation with this many beams instead of drawing; it comes when it is complete."""
+    seed: int = 0
+    """Fixes the draws and the hash rotations."""
+
+    def __post_init__(self) -> None:
+        if self.n_bytes < 1:
+            raise ValueError(f"--n-bytes must be at least 1, got {self.n_bytes}")
+
+    @property
+    def stop_strings(self) -> tuple[bytes, ...]:
+        """``stop`` as the bytes that the command line had."""
+        return tuple(os.fsencode(string) for string in self.stop)
+
+
+def continuation(
+    model: ReformerLM, prompt: bytes | list[int], options: ContinueOptions, max_len: int, stopping: Stopping
+) -> Iterator[int]:
+    """The tokens that follow ``prompt``, with room (and as many buckets as) for ``max_len`` tokens in all.
+
+    Raises ValueError before the first for a prompt that is too long or not of the model's tokens.
+    """
+    longest = model.config.longest_input
+    max_len = max_len if longest is None else min(max_len, longest)
+    common: dict[str, Any] = {"stop": stopping, "rotation_seed": options.seed, "max_len": max_len}
+    if options.num_beams is not None:
+        return iter(beam_search(model, prompt, options.n_bytes, num_beams=options.num_beams, **common)[0].tokens)
+    sampling = SamplingConfig(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+    )
+    steps = stream(model, [prompt], options.n_bytes, sampling, seeds=[options.seed], **common)
+    return (token for (token,) in steps if token is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig(RunConfig):
+    """A run of a causal or masked language model on sequences of one length."""
+
+    generate_options: ClassVar[type[GenerateOptions]] = ContinueOptions
+
+    batch_size: int = 1
+    """Sequences of one forward and backward pass."""
+    model: ReformerConfig = field(default_factory=ReformerConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_counts("batch_size")
+
+    def require_bytes(self) -> None:
+        """Raise ValueError unless the model's symbols are bytes."""
+        if self.model.vocab_size != 256:
+            raise ValueError(
+                f"task {self.task!r} is over bytes: model.vocab_size must be 256, got {self.model.vocab_size}"
+            )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch_size * self.accumulate * self.seq_len
+
+    def make_model(self) -> ReformerLM:
+        """A fresh model, on the CPU."""
+        return ReformerLM(self.model)
+
+    def generate(
+        self,
+        model: ReformerLM,
+        prompt: bytes,
+        options: ContinueOptions,
+        cache_dir: Path,
+        prepared: Path | None = None,
+    ) -> Iterator[bytes]:
+        """The prompt and its continuation, byte by byte as it comes."""
+        # With as many buckets as in training, if that is where the text will fit.
+        max_len = max(self.seq_len, len(prompt) + options.n_bytes)
+        tokens = continuation(model, prompt, options, max_len, Stopping(options.stop_strings))
+        return _pieces(prompt, tokens)
+
+
+class LanguageModelTask(ABC):
+    """Batches are (inputs, targets) int64 [B, L]; ``NOT_COUNTED`` in targets is not counted."""
+
+    bytes_per_token = 1.0
+    yardsticks_note = ""
+    splits_differ = True
+    """False where sequences are made up: then all splits are alike, and an evaluation takes the last one named."""
+
+    def loss(self, model: ReformerLM, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
+        """The mean loss in nats of the tokens counted."""
+        inputs, targets = batch
+        loss: Tensor = model(inputs, targets=targets, seed=seed)
+        return loss
+
+    @abstractmethod
+    def evaluate(self, model: ReformerLM, split: str, limit: int) -> Measurement:
+        """The task's measurement, of the first ``limit`` of a split."""
+
+    def evaluate_with(self, model: ReformerLM, split: str, options: AttentionOptions) -> Measurement:
+        """``evaluate`` as the options of an evaluation say."""
+        return self.evaluate(model, split, options.limit)
+
+    def yardsticks(self, split: str, limit: int) -> dict[str, Measurement]:
+        """What needs no training makes of the same data, by name."""
+        return {}
+
+    def evaluations(
+        self, model: ReformerLM, options: AttentionOptions, progress: ProgressReport = silent
+    ) -> Iterator[Evaluated]:
+        """Every split under every attention, then the yardsticks of every split."""
+        splits = options.splits if self.splits_differ else options.splits[-1:]
+        for split in splits:
+            for name in options.variants():
+                found = self.evaluate_with(attention_variant(model, name), split, options)
+                yield Evaluated(split=split, variant=name, measurement=found)
+        for split in splits:
+            for name, found in self.yardsticks(split, options.limit).items():
+                yield Evaluated(split=split, variant=name, measurement=found, is_yardstick=True)
+
+
+class FreshSequences(LanguageModelTask):
+    """A task whose sequences are drawn as they are needed; evaluation draws others."""
+
+    splits_differ = False
+
+    def seed_of(self, split: str) -> int:
+        """Validation and test are different sequences."""
+        return EVALUATION_SEED + (split == "test")
+
+
+def drawn_card(source: str) -> dict[str, Any]:
+    """``Task.card`` of sequences that are drawn."""
+    return {
+        "source": source,
+        "checksums": "none: drawn from (seed, step)",
+        "splits": "endless; evaluation draws from other seeds",
+    }
+
+
+def counted_where(mask: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """``tokens`` as targets of which only those under ``mask`` count."""
+    return np.where(mask, tokens, NOT_COUNTED)
+
+
+def _pieces(prompt: bytes, tokens: Iterable[int]) -> Iterator[bytes]:
+    if prompt:
+        yield prompt
+    for token in tokens:
+        yield bytes([token])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from reformer.training.loop import TrainingDiverged
-
 from reproduction.rows import Row
 
 # Rounds of shuffled turns are drawn from here.

@@ -133,9 +133,7 @@ def _bench_model(name: str, arguments: list[str]) -> int:
 def _bench_report(arguments: list[str]) -> int:
     from reproduction.benchmarks.document import write_report
 
-    options = parse(
-        BenchReportOptions, arguments, prog="reformer bench report", description=BENCHMARKS["report"]
-    )
+    options = parse(BenchReportOptions, arguments, prog="reformer bench report", description=BENCHMARKS["report"])
     plots = options.document.with_suffix("") if options.plots is None else options.plots
     for path in write_report(options.rows, options.document, plots):
         print(path)
@@ -257,8 +255,8 @@ def _estimate(chosen: Experiment, options: ReproduceOptions, command: list[str])
 
 def _print_list(results: Path, name: str | None) -> None:
     from reproduction.experiments.registry import NAMES, experiment
-    from reproduction.report.results import read_results
     from reproduction.report.listing import listing
+    from reproduction.report.results import read_results
 
     chosen = [experiment(each) for each in (NAMES if name is None else (name,))]
     if not results.is_dir():

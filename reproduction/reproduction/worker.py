@@ -84,7 +84,9 @@ class Worker:
             process.join()
             code = process.exitcode
             self.close()
-            raise NotRun(f"{OUT_OF_MEMORY}: killed by the system" if code == -9 else f"its process ended with {code}") from None
+            raise NotRun(
+                f"{OUT_OF_MEMORY}: killed by the system" if code == -9 else f"its process ended with {code}"
+            ) from None
         except BaseException:
             self.close()
             raise
@@ -152,7 +154,9 @@ def _tried(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str
         words = " ".join(str(error).split())
         if isinstance(error, NotRun):
             return words, None
-        lacks = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in words
+        lacks = (
+            isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in words
+        )
         return OUT_OF_MEMORY if lacks else f"failed: {type(error).__name__}: {words[:300]}", None
 
 

@@ -78,7 +78,9 @@ def attention_groups(options: AttentionOptions, bench: Bench, worker: Any = Work
         }
         for dtype, head_dim, length in product(options.dtype, options.head_dim, sorted(options.seq_len)):
             cases = [
-                _Measurement(options, bench, workers[name], name, shape.as_seen_by(ATTENTION[name].depends_on), direction)
+                _Measurement(
+                    options, bench, workers[name], name, shape.as_seen_by(ATTENTION[name].depends_on), direction
+                )
                 for shape in _shapes(options, dtype, head_dim, length)
                 for name, direction in product(options.contenders, options.directions)
             ]

@@ -54,9 +54,7 @@ class DecodeOptions(Options):
             require_name("contender", name, DECODERS)
         self.require_positive("batch", "tokens", "repeats")
         if min(self.context) <= self.to_come:
-            raise ValueError(
-                f"--context must be above the {self.to_come} tokens to come, got {min(self.context)}"
-            )
+            raise ValueError(f"--context must be above the {self.to_come} tokens to come, got {min(self.context)}")
 
     @property
     def to_come(self) -> int:

@@ -83,7 +83,9 @@ def _transformers_modules(shape: Shape, inputs: Inputs) -> tuple[Any, Any]:
         hidden_dropout_prob=0.0,
     )
     # In evaluation mode its backward pass fails.
-    return tuple(made(config).to(inputs.device, inputs.dtype).train() for made in (LSHSelfAttention, ReformerSelfOutput))
+    return tuple(
+        made(config).to(inputs.device, inputs.dtype).train() for made in (LSHSelfAttention, ReformerSelfOutput)
+    )
 
 
 def transformers_model(config: ReformerConfig, seq_len: int, device: str) -> Any:

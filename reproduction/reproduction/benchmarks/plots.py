@@ -1,4 +1,4 @@
-"""Plots of the attention benchmark: time by length, at a fixed batch or at a fixed number of tokens (the paper's figure 5, right)."""
+"""Plots of the attention benchmark: time by length, of a fixed batch or of as many tokens (the paper's figure 5, right)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def _curves(rows: list[Row]) -> list[Curve]:
         place = rounds_shown.index(rounds) if rounds in rounds_shown else 0
         found.append(
             Curve(
-                label=_label(name, rounds) + (f", chunk {chunk_len}" if chunk_len is not None and len(chunks) > 1 else ""),
+                label=_label(name, rounds)
+                + (f", chunk {chunk_len}" if chunk_len is not None and len(chunks) > 1 else ""),
                 x=lengths,
                 y=medians,
                 low=lower,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from reformer.models import ReformerConfig
 from reformer.ops import automatic_n_buckets
+from reformer.tasks.text.recipes import enwik8_64k_12l
 
 
 def six_layers() -> tuple[ReformerConfig, int]:
@@ -29,9 +30,7 @@ def six_layers() -> tuple[ReformerConfig, int]:
 
 def enwik8() -> tuple[ReformerConfig, int]:
     """The paper's enwik8 model, LSH layers only, d_model reduced to 256, 65,536 tokens."""
-    from reformer.training.recipes import recipe
-
-    paper = recipe("enwik8-64k-12l")
+    paper = enwik8_64k_12l()
     config = dataclasses.replace(paper.model, d_model=256, d_ff=1024, axial_dims=(64, 192))
     return config, paper.seq_len
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
-from reformer.experiments.cells import Line, seeds_of
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
-from reformer.experiments.training_case import training_case
 from reformer.layers import SelfAttention
 from reformer.models import ReformerLM
-from reformer.training.tasks import Task
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, seeds_of
+from reproduction.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
+from reproduction.experiments.training_case import training_case
 
 _COLUMNS = ("as trained", "LSH zeroed", "a local layer zeroed", "LSH made full")
 
@@ -42,7 +43,7 @@ def without(model: ReformerLM, layers: set[int]) -> ReformerLM:
 def cases(scale: str, seed: int) -> list[Case]:
     """One training, measured four times."""
 
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         kinds = model.config.attention
         lsh = {index for index, kind in enumerate(kinds) if kind == "lsh"}
         before = {min(lsh) - 1}

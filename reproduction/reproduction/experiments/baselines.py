@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reformer.experiments.cells import Line, difference
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.text_models import NOTES, text_case, text_config
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, difference
+from reproduction.experiments.text_models import NOTES, text_case, text_config
 
 # (line, kind of the layers in question, steps relative to the LSH model's). Of equal time: laptop as it was fixed (see the
 # note), gpu by steps of 87, 71 and 89 ms on an H200, paper by passes on a CPU (--estimate): 2,320, 2,160 and 4,710 s.

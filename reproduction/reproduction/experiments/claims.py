@@ -11,14 +11,16 @@ with room for 15.2 GiB of tensors, 20 seconds (H200). There is no larger scale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace
 
-from reformer.bench.shapes import enwik8, million
-from reformer.experiments.cells import Line
-from reformer.experiments.experiment import Case, Experiment, Place, Result
-from reformer.experiments.step_case import measure_step
 from reformer.models import ReformerConfig
+from reproduction.benchmarks.shapes import enwik8, million
+from reproduction.benchmarks.steps import measure_step
+from reproduction.case import Case, Place
+from reproduction.experiments.experiment import TOY_SIZES, Experiment
+from reproduction.experiments.lines import Line
+from reproduction.rows import Row
 
 _GIB, _SECONDS = "peak, GiB", "seconds a step"
 
@@ -50,13 +52,14 @@ def cases(scale: str, seed: int) -> list[Case]:
         if scale == "smoke":
             config, length = _small(config)
 
-        def run(place: Place) -> Result:
-            cost = measure_step(config, seq_len=length, optimizer="adafactor", repeats=0)
-            return Result(
-                columns={_GIB: cost.peak_bytes / 2**30, _SECONDS: cost.seconds},
-                cost={"seconds": cost.seconds, "peak_memory_bytes": cost.peak_bytes, "steps": 1, "tokens": length},
-                protocol=f"one training step of {length:,} tokens; time of the first step on a CPU, of the second on a GPU",
-            )
+        def run(place: Place) -> Generator[Row | None]:
+            step = measure_step(config, seq_len=length, optimizer="adafactor", repeats=0)
+            seconds, peak = step["median_s"], step["peak_bytes"]
+            yield {
+                "columns": {_GIB: peak / 2**30, _SECONDS: seconds},
+                "cost": {"seconds": seconds, "peak_memory_bytes": peak, "steps": 1, "tokens": length},
+                "protocol": f"one training step of {length:,} tokens; time of the first step on a CPU, of the second on a GPU",
+            }
 
         return Case(row=row, seed=seed, config={"model": asdict(config), "seq_len": length}, run=run)
 
@@ -93,7 +96,7 @@ EXPERIMENT = Experiment(
     seeds={"smoke": 1, "laptop": 1, "gpu": 1},
     paper={(row, _GIB): value for row, value in _PAPER.items()},
     notes={
-        "smoke": "toy sizes: shows that everything runs, nothing else",
+        "smoke": TOY_SIZES,
         "laptop": _NOTE,
         "gpu": _NOTE,
     },

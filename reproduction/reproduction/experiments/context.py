@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count, takewhile
+from typing import Any
 
-from reformer.experiments.cells import Line, seeds_of
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.text_models import NOTES, TEST_BYTES, text_config
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.tasks import Task, TextTask
+from reformer.tasks.text import TextTask
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, seeds_of
+from reproduction.experiments.text_models import NOTES, TEST_BYTES, text_config
+from reproduction.experiments.training_case import training_case
 
 _LENGTHS = {"smoke": (64, 256), "laptop": (512, 2048, 8192), "gpu": (2048, 16_384), "paper": (512, 4096, 65_536)}
 _KINDS = {"lsh + local": "lsh", "local only": "local", "full + local": "full"}
@@ -30,15 +31,15 @@ def cases(scale: str, seed: int) -> list[Case]:
     """One training for each kind of attention, evaluated at every length."""
     lengths = _LENGTHS[scale]
 
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         assert isinstance(task, TextTask)
         columns = {}
         for length in lengths:
             shorter = TextTask(replace(task.config, seq_len=length), task.corpus)
-            columns[f"{length:,}"] = shorter.evaluate(model, "test", TEST_BYTES[scale])["bits_per_byte"]
+            columns[f"{length:,}"] = shorter.evaluate(model, "test", TEST_BYTES[scale]).value
         return columns, f"first {TEST_BYTES[scale]:,} test bytes, disjoint windows, no carried context"
 
-    def by_position(model: ReformerLM, task: Task) -> list[list[float]]:
+    def by_position(model: Any, task: Any) -> list[list[float]]:
         assert isinstance(task, TextTask)
         points = task.evaluate_positions(model, "test", TEST_BYTES[scale], _position_edges(task.config.seq_len))
         return [[float(position), value] for position, value in points]

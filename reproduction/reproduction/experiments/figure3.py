@@ -20,15 +20,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from reformer.experiments import image_models, text_models
-from reformer.experiments.cells import Line, difference
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.image_models import image_case, image_config
-from reformer.experiments.text_models import held_out_bits, text_config
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.config import TrainConfig
-from reformer.training.tasks import Task
+from reformer.tasks.text import TextConfig
+from reproduction.case import Case
+from reproduction.experiments import image_models, text_models
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.image_models import image_case, image_config
+from reproduction.experiments.lines import Line, difference
+from reproduction.experiments.text_models import held_out_bits, text_config
+from reproduction.experiments.training_case import training_case
 
 _LINES: dict[str, dict[str, Any]] = {
     "shared QK, reversible": {},
@@ -60,7 +59,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def _text(scale: str, seed: int, changes: dict[str, Any], optimizer: dict[str, Any]) -> TrainConfig:
+def _text(scale: str, seed: int, changes: dict[str, Any], optimizer: dict[str, Any]) -> TextConfig:
     base = text_config(scale, seed)
     # The base's positions live in its local layers, of which there are none here.
     own: dict[str, Any] = {"positions": "rotary", "max_len": 65_536} if scale != "paper" else {}
@@ -72,7 +71,7 @@ def _text(scale: str, seed: int, changes: dict[str, Any], optimizer: dict[str, A
 def cases(scale: str, seed: int) -> list[Case]:
     """Each kind of model on text, the reversible and the ordinary one in other settings, then each on pictures."""
 
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         value, protocol = held_out_bits(scale, model, task)
         return {_TEXT: value}, protocol
 

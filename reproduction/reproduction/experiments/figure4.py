@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
-from reformer.experiments.cells import Line
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.image_models import NOTES, image_case, image_config
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.image_models import NOTES, image_case, image_config
+from reproduction.experiments.lines import Line
 
 _ROUNDS = (1, 2, 4, 8, 16)
 _COLUMN = "validation"

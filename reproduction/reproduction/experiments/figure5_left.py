@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reformer.experiments.cells import Line, listed, seeds_of
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.text_models import LAYERS, NOTES, text_case, text_config
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, listed, seeds_of
+from reproduction.experiments.text_models import LAYERS, NOTES, text_case, text_config
 
 _DEPTHS = {"smoke": (2, 4), "laptop": (3, 6, 12), "gpu": (3, 6, 12, 20), "paper": (3, 6, 12, 20)}
 

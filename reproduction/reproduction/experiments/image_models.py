@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from reformer.experiments.experiment import Case
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.config import TrainConfig
-from reformer.training.image_recipes import imagenet64_3l, images_small
-from reformer.training.tasks import Task
+from reformer.tasks.images import ImagesConfig
+from reformer.tasks.images.recipes import imagenet64_3l, images_small
+from reproduction.case import Case
+from reproduction.experiments.training_case import training_case
 
 NOTES = {
     "smoke": "drawn pictures of 8 x 8, 3 steps: shows that everything runs, nothing else",
@@ -24,36 +22,36 @@ NOTES = {
 # The official validation pictures of ImageNet, on which published figures are; no training here learns from them. (The
 # laptop's learning rate was chosen on them.) What is held out as "test" is 1% of the official training pictures, and few.
 _SPLIT = "validation"
-# Bytes of those pictures that are scored.
-_SCORED_BYTES = {"smoke": 10 * 192, "laptop": 256 * 768, "gpu": 1000 * 12_288, "paper": 50_000 * 12_288}
+# How many of them are scored.
+_PICTURES = {"smoke": 10, "laptop": 256, "gpu": 1000, "paper": 50_000}
 _LAYERS = 3
 
 
-def image_config(scale: str, seed: int, *, kind: str, **model: Any) -> TrainConfig:
+def image_config(scale: str, seed: int, *, kind: str, **model: Any) -> ImagesConfig:
     """The base training of ``scale`` with every layer of ``kind``; ``model`` changes the model."""
     base = _BASES[scale]()
     changed = replace(base.model, attention=(kind,) * _LAYERS, **model)
     return replace(base, name=f"images-{scale}", seed=seed, eval_every=max(1, base.steps // 8), model=changed)
 
 
-def image_case(row: str, config: TrainConfig, scale: str, column: str) -> Case:
+def image_case(row: str, config: ImagesConfig, scale: str, column: str) -> Case:
     """Train ``config`` and measure bits per dim of whole held-out pictures, as ``column``."""
 
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
-        result = task.evaluate(model, _SPLIT, _SCORED_BYTES[scale])
-        return {column: result["bits_per_byte"]}, result["protocol"]
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
+        found = task.evaluate(model, _SPLIT, _PICTURES[scale])
+        return {column: found.value}, found.protocol
 
-    measured = {"split": _SPLIT, "bytes": _SCORED_BYTES[scale], "column": column}
+    measured = {"split": _SPLIT, "bytes": _PICTURES[scale] * config.seq_len, "column": column}
     return training_case(row, config, measure, measured=measured, columns=(column,))
 
 
-def _smoke() -> TrainConfig:
+def _smoke() -> ImagesConfig:
     base = images_small()
     small = replace(base.model, d_model=32, d_ff=32, n_heads=2, lsh_chunk_len=16, axial_shape=(8, 8, 3))
-    return replace(base, data="shapes", seq_len=192, steps=3, eval_bytes=5 * 192, model=small)
+    return replace(base, data="shapes", seq_len=192, steps=3, eval_pictures=5, model=small)
 
 
-def _laptop() -> TrainConfig:
+def _laptop() -> ImagesConfig:
     base = images_small()
     model = replace(
         base.model,
@@ -73,13 +71,13 @@ def _laptop() -> TrainConfig:
         seq_len=768,
         batch_size=4,
         steps=1000,
-        eval_bytes=64 * 768,
+        eval_pictures=64,
         optimizer=optimizer,
         model=model,
     )
 
 
-def _gpu() -> TrainConfig:
+def _gpu() -> ImagesConfig:
     base = images_small()
     model = replace(
         base.model, d_model=512, d_ff=2048, n_heads=8, lsh_chunk_len=128, positions="axial", axial_shape=(64, 64, 3)
@@ -90,7 +88,7 @@ def _gpu() -> TrainConfig:
         seq_len=12_288,
         batch_size=4,
         steps=3000,
-        eval_bytes=64 * 12_288,
+        eval_pictures=64,
         checkpoint_every=100,
         autocast="bfloat16",
         model=model,

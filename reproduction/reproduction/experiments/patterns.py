@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reformer.experiments.cells import Line, difference
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.text_models import NOTES, text_case, text_config
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, difference
+from reproduction.experiments.text_models import NOTES, text_case, text_config
 
 _LINES: dict[str, dict[str, Any]] = {
     "paper": {"pattern": "paper"},

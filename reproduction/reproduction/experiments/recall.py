@@ -17,13 +17,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from reformer.experiments.cells import Line, listed, seeds_of
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.config import TrainConfig
-from reformer.training.recall_task import RecallTask
-from reformer.training.recipes import recall
+from reformer.tasks.recall import RecallConfig, recall
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, listed, seeds_of
+from reproduction.experiments.training_case import training_case
 
 _KINDS = {"local + LSH-4": "lsh", "local only": "local", "local + full": "full"}
 _FILLERS = {"noise": "synthetic", "text": "enwik8"}
@@ -36,7 +34,7 @@ _SEQUENCES = {"smoke": 4, "laptop": 64, "gpu": 64}
 _EDGES = {"smoke": (64, 128), "laptop": (128, 512, 2048), "gpu": (128, 1024, 4096, 16_384)}
 
 
-def _config(kind: str, filler: str, scale: str, seed: int) -> TrainConfig:
+def _config(kind: str, filler: str, scale: str, seed: int) -> RecallConfig:
     base = recall()
     data = "stdlib" if scale == "smoke" and filler == "text" else _FILLERS[filler]
     shape = _SHAPES[scale]
@@ -46,7 +44,7 @@ def _config(kind: str, filler: str, scale: str, seed: int) -> TrainConfig:
         data=data,
         seed=seed,
         eval_every=max(1, shape["steps"] // 6),
-        eval_bytes=_SEQUENCES[scale],
+        eval_sequences=_SEQUENCES[scale],
         model=replace(base.model, attention=("local", kind)),
         **shape,
     )
@@ -60,12 +58,11 @@ def _ranges(scale: str) -> list[tuple[str, int, int]]:
 def cases(scale: str, seed: int) -> list[Case]:
     """Each kind of last layer, in noise and in text."""
 
-    def measure(model: ReformerLM, task: Any) -> tuple[dict[str, float], str]:
-        assert isinstance(task, RecallTask)
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         columns, protocol = {}, ""
         for column, nearest, farthest in _ranges(scale):
             result = task.evaluate_between(model, "test", _SEQUENCES[scale], nearest, farthest)
-            columns[column], protocol = 100 * result["accuracy"], result["protocol"]
+            columns[column], protocol = 100 * result.extras["accuracy"], result.protocol
         return columns, protocol
 
     measured = {"sequences": _SEQUENCES[scale], "edges": _EDGES[scale]}

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from reformer.experiments.cells import Line, listed, seeds_of
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.recipes import duplication
-from reformer.training.tasks import Task
+from reformer.tasks.duplication import duplication
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, listed, seeds_of
+from reproduction.experiments.training_case import training_case
 
 _SCALES = {"scale 1": 1.0, "scale D^-0.5": 64**-0.5}
 _STEPS = {"smoke": 4, "laptop": 600}
@@ -30,9 +30,9 @@ def cases(scale: str, seed: int) -> list[Case]:
     base = duplication()
     n_sequences = _SEQUENCES[scale]
 
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         result = task.evaluate(model, "test", n_sequences)
-        return {"accuracy": 100 * result["accuracy"]}, result["protocol"]
+        return {"accuracy": 100 * result.extras["accuracy"]}, result.protocol
 
     return [
         training_case(
@@ -43,7 +43,7 @@ def cases(scale: str, seed: int) -> list[Case]:
                 seed=seed,
                 steps=_STEPS[scale],
                 eval_every=max(1, _STEPS[scale] // 12),
-                eval_bytes=min(64, n_sequences),
+                eval_sequences=min(64, n_sequences),
                 model=replace(base.model, attention_scale=value),
             ),
             measure,

@@ -13,15 +13,17 @@ a minute (H200). There is no larger scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
-from reformer.experiments.cells import Line
-from reformer.experiments.experiment import Case, Experiment, Place, Result
-from reformer.experiments.step_case import StepCost, measure_step
 from reformer.models import ReformerConfig
+from reproduction.benchmarks.steps import measure_step
+from reproduction.case import Case, Place
+from reproduction.experiments.experiment import TOY_SIZES, Experiment
+from reproduction.experiments.lines import Line
+from reproduction.rows import Row
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "Transformer": {"kind": "full", "reversible": False, "chunked": False},
@@ -61,7 +63,7 @@ def slope(xs: list[float], ys: list[float]) -> float:
     return above / sum((a - mean_u) ** 2 for a in u)
 
 
-def _run(scale: str, variant: str) -> Result:
+def _run(scale: str, variant: str) -> Row:
     began = perf_counter()
     lengths, depths = _LENGTHS[scale], _DEPTHS[scale]
     by_length = [measure_step(model(scale, variant, depths[0]), seq_len=length) for length in lengths]
@@ -69,32 +71,34 @@ def _run(scale: str, variant: str) -> Result:
     for depth in depths[1:]:
         by_depth.append(measure_step(model(scale, variant, depth), seq_len=lengths[0], repeats=0))
     columns = {
-        _TIME_L: slope([*lengths], [cost.seconds for cost in by_length]),
-        _MEMORY_L: slope([*lengths], [_activations(cost) for cost in by_length]),
-        _MEMORY_DEPTH: slope([*depths], [_activations(cost) for cost in by_depth]),
+        _TIME_L: slope([*lengths], [step["median_s"] for step in by_length]),
+        _MEMORY_L: slope([*lengths], list(map(_activations, by_length))),
+        _MEMORY_DEPTH: slope([*depths], list(map(_activations, by_depth))),
     }
     measured = "; ".join(
-        f"L={length:,}: {cost.seconds:.3g} s, {cost.activation_bytes / 2**20:.0f} MiB"
-        for length, cost in zip(lengths, by_length)
+        f"L={length:,}: {step['median_s']:.3g} s, {step['activation_bytes'] / 2**20:.0f} MiB"
+        for length, step in zip(lengths, by_length)
     )
-    deep = ", ".join(f"{depth}: {cost.activation_bytes / 2**20:.0f} MiB" for depth, cost in zip(depths, by_depth))
-    cost = {"seconds": perf_counter() - began, "peak_memory_bytes": max(c.peak_bytes for c in (*by_length, *by_depth))}
-    return Result(
-        columns=columns, cost=cost, protocol=f"{depths[0]} layers, {measured}; depth at L={lengths[0]:,}, {deep}"
-    )
+    deep = ", ".join(f"{depth}: {step['activation_bytes'] / 2**20:.0f} MiB" for depth, step in zip(depths, by_depth))
+    peak = max(step["peak_bytes"] for step in (*by_length, *by_depth))
+    return {
+        "columns": columns,
+        "cost": {"seconds": perf_counter() - began, "peak_memory_bytes": peak},
+        "protocol": f"{depths[0]} layers, {measured}; depth at L={lengths[0]:,}, {deep}",
+    }
 
 
-def _activations(cost: StepCost) -> float:
+def _activations(step: Row) -> float:
     # At toy sizes the process's own memory covers them.
-    return max(cost.activation_bytes, 1.0)
+    return float(max(step["activation_bytes"], 1))
 
 
 def cases(scale: str, seed: int) -> list[Case]:
     """One case a variant."""
 
     def case(variant: str) -> Case:
-        def run(place: Place) -> Result:
-            return _run(scale, variant)
+        def run(place: Place) -> Generator[Row | None]:
+            yield _run(scale, variant)
 
         described = asdict(replace(model(scale, variant, 1), impl="auto"))
         config = {"model": described, "lengths": _LENGTHS[scale], "depths": _DEPTHS[scale]}
@@ -135,7 +139,7 @@ EXPERIMENT = Experiment(
     seeds={"smoke": 1, "laptop": 1, "gpu": 1},
     paper={(row, column): value for row, values in _CLAIMS.items() for column, value in zip(_COLUMNS, values)},
     notes={
-        "smoke": "toy sizes: shows that everything runs, nothing else",
+        "smoke": TOY_SIZES,
         "laptop": "d_model 128, lengths 4,096 to 16,384 at 4 layers, depths 4 to 64 at 4,096; bytes are the process's, with what "
         "malloc keeps, which is most of the Reformer's growth with depth; full attention never stores L × L weights, hence 1 and "
         "not 2 for its activations; the chunked line's first time was an outlier (docs/log.md)",

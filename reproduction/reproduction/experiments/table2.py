@@ -21,19 +21,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from reformer.evaluation import attention_variant
-from reformer.experiments.cells import Cell, Line, seeds_of
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.training_case import training_case
 from reformer.layers import FullSelfAttention
 from reformer.models import ReformerLM
 from reformer.ops import full_attention
-from reformer.training.config import OptimizerConfig, TrainConfig
-from reformer.training.recipes import duplication
-from reformer.training.tasks import Task
+from reformer.tasks.config import OptimizerConfig
+from reformer.tasks.duplication import DuplicationConfig, duplication
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Cell, Line, seeds_of
+from reproduction.experiments.training_case import training_case
 
 _ATTENTIONS = ("full", "lsh-8", "lsh-4", "lsh-2", "lsh-1")
 _WITH_SELF, _USUAL = "full, with self", "full, usual"
@@ -55,7 +56,7 @@ _DECAY = {"lsh-1": 1.0}
 _SEQUENCES = {"smoke": 8}
 
 
-def config(row: str, scale: str, seed: int) -> TrainConfig:
+def config(row: str, scale: str, seed: int) -> DuplicationConfig:
     """The training run of one line of the table."""
     base, length = duplication(), 2 * _HALF[scale] + 2
     trained_with = row.partition(",")[0]
@@ -73,7 +74,7 @@ def config(row: str, scale: str, seed: int) -> TrainConfig:
         steps=steps,
         seed=seed,
         eval_every=max(1, steps // 10),
-        eval_bytes=min(32, _SEQUENCES.get(scale, 32)),
+        eval_sequences=min(32, _SEQUENCES.get(scale, 32)),
         optimizer=optimizer,
         # Of a single layer there is nothing to rebuild: without, it is the same function and faster.
         model=replace(base.model, attention=(kind,), max_len=length, n_hashes=n_hashes, reversible=False),
@@ -103,13 +104,13 @@ def with_self(model: ReformerLM, usual: bool = False) -> ReformerLM:
     return changed
 
 
-def _measure(n_sequences: int, model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+def _measure(n_sequences: int, model: Any, task: Any) -> tuple[dict[str, float], str]:
     columns, protocol = {}, ""
     variants = {name: attention_variant(model, name) for name in _ATTENTIONS}
     variants |= {_WITH_SELF: with_self(variants["full"]), _USUAL: with_self(variants["full"], usual=True)}
     for name, variant in variants.items():
         result = task.evaluate(variant, "test", n_sequences)
-        columns[name], protocol = 100 * result["accuracy"], result["protocol"]
+        columns[name], protocol = 100 * result.extras["accuracy"], result.protocol
     return columns, protocol
 
 
@@ -117,7 +118,7 @@ def cases(scale: str, seed: int) -> list[Case]:
     """Lines of the table; the authors' optimizer last."""
     n_sequences = _SEQUENCES.get(scale, 256)
 
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         return _measure(n_sequences, model, task)
 
     rows = (*_PAPER, _ADAFACTOR)

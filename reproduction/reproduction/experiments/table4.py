@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reformer.experiments.cells import Line, difference, seeds_of
-from reformer.experiments.experiment import Case, Experiment
-from reformer.experiments.training_case import training_case
-from reformer.training.recipes import recipe
-from reformer.training.translation_config import TranslationConfig
-from reformer.training.translation_evaluation import BeamOptions, bleu_rows
+from reformer.tasks.protocol import Evaluated
+from reformer.tasks.registry import recipe
+from reformer.tasks.translation import BeamOptions, TranslationConfig, bleu_rows
+from reproduction.case import Case
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.lines import Line, difference, seeds_of
+from reproduction.experiments.training_case import Measure, training_case
 
 _ENDE = "ende"
 _TEST, _IN_DOMAIN = ("cased", "uncased", "greedy", "shuffled"), ("in-domain", "in-domain, shuffled")
@@ -83,60 +84,59 @@ def _gpu(config: TranslationConfig) -> TranslationConfig:
     )
 
 
-def _paper(config: TranslationConfig) -> TranslationConfig:
-    return config
-
-
 _AT_SCALE: dict[str, Callable[[TranslationConfig], TranslationConfig]] = {
     "smoke": _smoke,
     "laptop": _laptop,
     "gpu": _gpu,
-    "paper": _paper,
+    "paper": lambda config: config,
 }
 
 
-def _measure(pairs: int, extra_tokens: int) -> Callable[[Any, Any], tuple[dict[str, float], str]]:
+def _measure(pairs: int, extra_tokens: int) -> Measure:
     """Columns of newstest2014, or of the only test set; those of any other set bear its name."""
 
     def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         columns: dict[str, float] = {}
         protocols = []
         for beams in (1, 4):
-            for row in bleu_rows(
-                task, model, "test", BeamOptions(num_beams=beams, extra_tokens=extra_tokens), limit=pairs
-            ):
-                name = _column(row, len(task.pairs.sets("test")))
+            options = BeamOptions(num_beams=beams, extra_tokens=extra_tokens)
+            for found in bleu_rows(task.pairs, model, "test", options, limit=pairs):
+                name = _column(found, len(task.pairs.sets("test")))
                 if name is not None:
-                    columns[name] = row["value"]
-                protocols += [row["protocol"], row["signature"]]
+                    columns[name] = found.measurement.value
+                protocols += [found.measurement.protocol, found.measurement.extras["signature"]]
         return columns, f"best of beam 4, alpha 0.6; {'; '.join(dict.fromkeys(protocols))}"
 
     return measure
 
 
-def _measure_by_heart(pairs: int, extra_tokens: int) -> Callable[[Any, Any], tuple[dict[str, float], str]]:
+def _measure_by_heart(pairs: int, extra_tokens: int) -> Measure:
     def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
-        row = next(iter(bleu_rows(task, model, "train", BeamOptions(extra_tokens=extra_tokens), limit=pairs)))
-        return {_LEARNT: row["value"]}, f"{row['metric']}, beam 4, alpha 0.6; {row['protocol']}; {row['signature']}"
+        options, learnt = BeamOptions(extra_tokens=extra_tokens), task.config.train_pairs
+        first = next(bleu_rows(task.pairs, model, "train", options, limit=pairs, train_pairs=learnt)).measurement
+        protocol = f"{first.metric}, beam 4, alpha 0.6; {first.protocol}; {first.extras['signature']}"
+        return {_LEARNT: first.value}, protocol
 
     return measure
 
 
-def _column(row: dict[str, Any], n_sets: int) -> str | None:
+# The column of a translation of newstest2014, and of another set: (greedy, sources shuffled, cased).
+_COLUMNS = {
+    (False, False, True): "cased",
+    (False, False, False): "uncased",
+    (True, False, True): "greedy",
+    (False, True, True): "shuffled",
+}
+_IN_DOMAIN_COLUMNS = {(False, False, True): "in-domain", (False, True, True): "in-domain, shuffled"}
+
+
+def _column(found: Evaluated, n_sets: int) -> str | None:
     """The column that a row of ``bleu_rows`` belongs to."""
-    name = row["split"].partition("/")[2]
-    greedy, control = row["attention"].startswith("greedy"), row["attention"].endswith("shuffled")
-    cased = row["metric"] == "BLEU cased"
-    if n_sets > 1 and "newstest2014" not in name:
-        other = {(False, False, True): "in-domain", (False, True, True): "in-domain, shuffled"}
-        return other.get((greedy, control, cased)) if "multi30k" in name else None
-    columns = {
-        (False, False, True): "cased",
-        (False, False, False): "uncased",
-        (True, False, True): "greedy",
-        (False, True, True): "shuffled",
-    }
-    return columns.get((greedy, control, cased))
+    name, how = found.split.partition("/")[2], found.variant
+    what = how.startswith("greedy"), how.endswith("shuffled"), found.measurement.metric == "BLEU cased"
+    if n_sets == 1 or "newstest2014" in name:
+        return _COLUMNS.get(what)
+    return _IN_DOMAIN_COLUMNS.get(what) if "multi30k" in name else None
 
 
 def finding(lines: Mapping[str, Line]) -> list[str]:

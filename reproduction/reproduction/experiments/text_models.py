@@ -6,12 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from reformer.evaluation import attention_variant
-from reformer.experiments.experiment import Case
-from reformer.experiments.training_case import training_case
-from reformer.models import ReformerLM
-from reformer.training.config import TrainConfig
-from reformer.training.recipes import enwik8_64k_12l, quickstart
-from reformer.training.tasks import Task
+from reformer.tasks.text import TextConfig
+from reformer.tasks.text.recipes import enwik8_64k_12l, quickstart
+from reproduction.case import Case
+from reproduction.experiments.training_case import training_case
 
 NOTES = {
     "smoke": "standard library, windows of 256 bytes, 3 steps: shows that everything runs, nothing else",
@@ -31,7 +29,7 @@ LAYERS = {
 TEST_BYTES = {"smoke": 1024, "laptop": 262_144, "gpu": 1_048_576, "paper": 5_000_000}
 
 
-def text_config(scale: str, seed: int, *, kind: str = "lsh", steps: float = 1.0, **model: Any) -> TrainConfig:
+def text_config(scale: str, seed: int, *, kind: str = "lsh", steps: float = 1.0, **model: Any) -> TextConfig:
     """The base training of ``scale`` with its LSH layers made ``kind``; ``steps`` is a factor, ``model`` changes the model."""
     base = _BASES[scale]()
     attention = tuple(kind if layer == "lsh" else layer for layer in LAYERS[scale])
@@ -46,23 +44,23 @@ def text_config(scale: str, seed: int, *, kind: str = "lsh", steps: float = 1.0,
     )
 
 
-def _paper_pattern() -> TrainConfig:
+def _paper_pattern() -> TextConfig:
     """The quickstart with the paper's own pattern: that is what is reproduced here."""
     base = quickstart()
     return replace(base, model=replace(base.model, pattern="paper", lsh_window=None))
 
 
-def _smoke() -> TrainConfig:
+def _smoke() -> TextConfig:
     base = _paper_pattern()
     small = replace(base.model, d_model=32, d_ff=32, n_heads=2, lsh_chunk_len=16, local_chunk_len=16)
     return replace(base, seq_len=256, steps=3, eval_bytes=512, model=small)
 
 
-def _laptop() -> TrainConfig:
+def _laptop() -> TextConfig:
     return replace(_paper_pattern(), data="enwik8", seq_len=8192, steps=240, eval_bytes=65_536)
 
 
-def _gpu() -> TrainConfig:
+def _gpu() -> TextConfig:
     base = _laptop()
     model = replace(base.model, d_model=512, d_ff=2048, n_heads=8, n_hashes=4)
     return replace(
@@ -77,24 +75,24 @@ def _gpu() -> TrainConfig:
     )
 
 
-def _paper() -> TrainConfig:
+def _paper() -> TextConfig:
     return enwik8_64k_12l()
 
 
 _BASES = {"smoke": _smoke, "laptop": _laptop, "gpu": _gpu, "paper": _paper}
 
 
-def text_case(row: str, config: TrainConfig, scale: str) -> Case:
+def text_case(row: str, config: TextConfig, scale: str) -> Case:
     """Train ``config`` and measure bits per byte on the test split, column "test"."""
 
-    def measure(model: ReformerLM, task: Task) -> tuple[dict[str, float], str]:
+    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         value, protocol = held_out_bits(scale, model, task)
         return {"test": value}, protocol
 
     return training_case(row, config, measure, measured={"test bytes": TEST_BYTES[scale]})
 
 
-def held_out_bits(scale: str, model: ReformerLM, task: Task, attention: str = "as-trained") -> tuple[float, str]:
+def held_out_bits(scale: str, model: Any, task: Any, attention: str = "as-trained") -> tuple[float, str]:
     """(bits per byte, protocol) on the start of the test split, disjoint windows, no carried context."""
-    result = task.evaluate(attention_variant(model, attention), "test", TEST_BYTES[scale])
-    return result["bits_per_byte"], result["protocol"]
+    found = task.evaluate(attention_variant(model, attention), "test", TEST_BYTES[scale])
+    return found.value, found.protocol

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from reformer.experiments.experiment import Case, Place, Result, Stopped, short_id
+from reformer.tasks.config import RunConfig
+from reformer.tasks.earlier import earlier_config
 from reformer.training.card import commits
-from reformer.training.config import TrainConfig
 from reformer.training.loop import train
 from reformer.training.metrics import METRICS_FILE, read_metrics
 from reformer.training.run_directory import load_model, only_writer
-from reformer.training.tasks import Task, make_task
+from reproduction.case import Case, Place, Stopped
+from reproduction.experiments.experiment import short_id
+from reproduction.rows import Row
 
-Measure = Callable[[Any, Task], tuple[dict[str, float], str]]
+Measure = Callable[[Any, Any], tuple[dict[str, float], str]]
 """(columns, protocol) of a trained model on the task's held-out data."""
-Curve = Callable[[Any, Task], list[list[float]]]
+Curve = Callable[[Any, Any], list[list[float]]]
 """Points [x, y] drawn from a trained model on the task's held-out data."""
 
 
 def training_case(
     row: str,
-    config: TrainConfig,
+    config: RunConfig,
     measure: Measure,
     *,
     measured: dict[str, Any],
@@ -35,9 +37,12 @@ def training_case(
     ``columns``: those that ``measure`` gives; none: all of the experiment's. Experiments that ask for the same training
     share its run. The curve kept is that of the validation losses over steps, unless ``curve`` draws one.
     """
-    described = {name: value for name, value in config.as_dict().items() if name not in ("seed", "name")}
+    # Under the names that the first rows were known by.
+    described = {
+        name: value for name, value in earlier_config(config.as_dict()).items() if name not in ("seed", "name")
+    }
 
-    def run(place: Place) -> Result:
+    def run(place: Place) -> Generator[Row | None]:
         directory = place.work / f"{config.name}-{short_id(described)}-seed{config.seed}"
         if not place.resume:
             set_aside(directory)
@@ -46,7 +51,7 @@ def training_case(
             again = "the same command continues" if place.resume else "the same command without --no-resume continues"
             raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; {again}")
         run_, model, step = load_model(directory)
-        task = make_task(config, place.cache_dir, run_.corpus_directory)
+        task = config.make_task(place.cache_dir, run_.corpus_directory)
         values, protocol = measure(model, task)
         records = read_metrics(directory / METRICS_FILE)
         trained = [record for record in records if record["kind"] == "train"]
@@ -57,16 +62,16 @@ def training_case(
             "peak_memory_bytes": max((record["peak_memory_bytes"] for record in trained), default=0),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         }
-        points = _validation(records) if curve is None else curve(model, task)
+        validation = [[record["step"], record["value"]] for record in records if record["kind"] == "validation"]
         checksums = task.card()["checksums"]
-        return Result(
-            columns=values,
-            cost=cost,
-            curve=points or None,
-            protocol=protocol,
-            checksums=checksums if isinstance(checksums, dict) else None,
-            trained_by=commits(directory),
-        )
+        yield {
+            "columns": values,
+            "cost": cost,
+            "curve": (validation if curve is None else curve(model, task)) or None,
+            "protocol": protocol,
+            "checksums": checksums if isinstance(checksums, dict) else None,
+            "trained_by": commits(directory),
+        }
 
     identity = {"train": described, "measured": measured}
     return Case(row=row, seed=config.seed, config=identity, run=run, columns=columns, training=config)
@@ -79,7 +84,3 @@ def set_aside(directory: Path) -> None:
         with only_writer(directory):
             shutil.rmtree(before, ignore_errors=True)
             directory.rename(before)
-
-
-def _validation(records: list[dict[str, Any]]) -> list[list[float]]:
-    return [[record["step"], record["bits_per_byte"]] for record in records if record["kind"] == "validation"]

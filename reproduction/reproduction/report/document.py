@@ -149,4 +149,4 @@ def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:
 
 
 def _survey() -> str:
-    return f"## What a reader needs to repeat it\n\n{markdown_table(("question", "answer"), _SURVEY)}"
+    return f"## What a reader needs to repeat it\n\n{markdown_table(('question', 'answer'), _SURVEY)}"

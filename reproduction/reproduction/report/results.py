@@ -26,7 +26,9 @@ def read_results(folder: Path) -> list[Row]:
             what = kind(row)
             if what in ("experiment", "estimate"):
                 if row[what] not in NAMES:
-                    raise ValueError(f"{path}: a row of {what} {row[what]!r}, which is none of {', '.join(NAMES)}; mend it")
+                    raise ValueError(
+                        f"{path}: a row of {what} {row[what]!r}, which is none of {', '.join(NAMES)}; mend it"
+                    )
                 if (wrong := problem(row)) is not None:
                     raise ValueError(f"{path}: a row of {what} {row[what]!r}: {wrong}; mend or remove it")
                 found.append(row)

@@ -7,9 +7,15 @@ def print_table(title: str, table: list[dict[str, str]]) -> None:
     """Print the lines of ``table``, all with the same columns, under ``title``."""
     if sys.stdout.isatty() and _print_rich(title, table):
         return
-    from reformer.bench.tables import render
+    print(f"\n{title}\n{_aligned(table)}", flush=True)
 
-    print(f"\n{title}\n{render(table)}", flush=True)
+
+def _aligned(table: list[dict[str, str]]) -> str:
+    """Columns aligned; those that are empty throughout are left out."""
+    names = [name for name in table[0] if any(line[name] for line in table)]
+    widths = {name: max(len(name), *(len(line[name]) for line in table)) for name in names}
+    head = {name: name for name in names}
+    return "\n".join("  ".join(line[name].ljust(widths[name]) for name in names).rstrip() for line in [head, *table])
 
 
 def _print_rich(title: str, table: list[dict[str, str]]) -> bool:

@@ -22,7 +22,7 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> list[Bleu]:
             f"expected as many hypotheses as references, at least one, got {len(hypotheses)} and {len(references)}"
         )
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise ValueError("BLEU needs the sacrebleu package: pip install 'reformer-torch[translation]'") from error
     found = []

@@ -1,4 +1,4 @@
-"""Bits of what a model reads on held-out data: per byte, dim or symbol, as the tokens are bytes of text, of pictures, or symbols."""
+"""Bits of held-out tokens: bits per byte where they are bytes of text, bits per dim where they are bytes of pictures."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence

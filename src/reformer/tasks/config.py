@@ -115,7 +115,9 @@ class RunConfig(ABC):
     model: ReformerConfig = field(default_factory=ReformerConfig)
 
     def __post_init__(self) -> None:
-        self.require_counts("seq_len", "accumulate", "steps", "log_every", "eval_every", "checkpoint_every", "keep_last")
+        self.require_counts(
+            "seq_len", "accumulate", "steps", "log_every", "eval_every", "checkpoint_every", "keep_last"
+        )
         require_at_least("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise ValueError(f"seed must fit into 64 bits, at most {2**63 - 1}, got {self.seed}")
@@ -159,13 +161,16 @@ class RunConfig(ABC):
         Raises ValueError before the first piece for a prompt or a task that cannot be continued.
         """
 
-    def draw(self, model: Any, options: Any, cache_dir: Path, prepared: Path | None = None, progress: Any = None) -> Any:
+    def draw(
+        self, model: Any, options: Any, cache_dir: Path, prepared: Path | None = None, progress: Any = None
+    ) -> Any:
         """What ``reformer images`` draws; see ``reformer.tasks.images``. Raises ValueError: this task has no pictures."""
         raise ValueError(f"this run was trained on {self.task}, not on images; try reformer generate")
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, as JSON holds them, and the task's name; ``registry.config_from_dict`` reads them."""
-        return {"task": self.task} | _plain(dataclasses.asdict(self))
+        values: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return {"task": self.task} | values
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:

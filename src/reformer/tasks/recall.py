@@ -90,9 +90,7 @@ class RecallTask(FreshSequences):
         """Bits per value, and accuracy, on ``limit`` fresh sequences; validation and test are different ones."""
         return self.evaluate_between(model, split, limit, 1, self.config.seq_len)
 
-    def evaluate_between(
-        self, model: ReformerLM, split: str, limit: int, nearest: int, farthest: int
-    ) -> Measurement:
+    def evaluate_between(self, model: ReformerLM, split: str, limit: int, nearest: int, farthest: int) -> Measurement:
         """``evaluate`` of the values that were stated ``nearest`` to ``farthest`` symbols before."""
         size, seed, length = self.config.batch_size, self.seed_of(split), self.config.seq_len
         drawn = (self._draw(split, min(size, limit - first), seed, first, length) for first in range(0, limit, size))

@@ -59,7 +59,9 @@ def build_card(
     }
 
 
-def measured(found: Measurement, split: str, step: int | None = None, variant: str | None = None) -> list[dict[str, Any]]:
+def measured(
+    found: Measurement, split: str, step: int | None = None, variant: str | None = None
+) -> list[dict[str, Any]]:
     """The card's ``results`` of one measurement: its metric, and its accuracy where it has one."""
     values = {found.metric: found.value}
     if "accuracy" in found.extras:

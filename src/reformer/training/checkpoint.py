@@ -167,7 +167,7 @@ def rng_state() -> dict[str, Tensor]:
         "numpy_gauss": _bits([float(cached)]),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state |= {f"cuda.{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
     return state
 
@@ -195,9 +195,10 @@ def _bits(values: list[float]) -> Tensor:
 
 def _plain_json(state: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return json.loads(json.dumps(dict(state)))
+        plain: dict[str, Any] = json.loads(json.dumps(dict(state)))
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the state must be JSON values (tensors go in groups): {error}") from error
+    return plain
 
 
 def _digest(document: Mapping[str, Any]) -> str:

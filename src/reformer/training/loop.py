@@ -185,12 +185,12 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
         for part in range(config.accumulate):
             index = (step - 1) * config.accumulate + part
             batch = tuple(torch.from_numpy(array).to(self.device) for array in self.task.batch(index))
             loss = self.loss(batch, derive_seed(as_seed(config.seed), step, part))
-            (loss / config.accumulate).backward()
+            torch.autograd.backward(loss / config.accumulate)
             total += loss.detach() / config.accumulate
         limit = math.inf if optimizer.clip_norm is None else optimizer.clip_norm
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)

@@ -59,7 +59,8 @@ class Muon(torch.optim.Optimizer):
         state = self.state[p]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(p)
-        return state["momentum_buffer"]
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
 
 
 def _pieces(groups: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
@@ -71,12 +72,12 @@ def _pieces(groups: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
 
 def orthogonal(matrices: Tensor) -> Tensor:
     """Nearly U·Vᵀ of the singular value decomposition U·S·Vᵀ of each of ``matrices`` [.., m, n], by five Newton-Schulz steps."""
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices
     is_tall = x.shape[-2] > x.shape[-1]
     if is_tall:
         x = x.mT
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_EPS)
     for _ in range(_STEPS):
-        gram = x @ x.mT
+        gram: Tensor = x @ x.mT
         x = _A * x + (_B * gram + _C * (gram @ gram)) @ x
     return (x.mT if is_tall else x).to(matrices.dtype)

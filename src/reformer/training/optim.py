@@ -92,10 +92,10 @@ def _zero_moments(parameter: Tensor) -> dict[str, Tensor]:
 def _scaled_gradient(gradient: Tensor, state: dict[str, Any], fresh: float, eps1: float) -> Tensor:
     """G / sqrt(V) in a new tensor, after mixing G^2 + eps1 into V with weight ``fresh`` = 1 - b."""
     if gradient.dim() < 2:
-        variance = state["variance"].lerp_(gradient.square().add_(eps1), fresh)
+        variance: Tensor = state["variance"].lerp_(gradient.square().add_(eps1), fresh)
         return variance.rsqrt().mul_(gradient)
-    row = state["row_variance"].lerp_(_mean_square(gradient, -1).add_(eps1), fresh)
-    column = state["column_variance"].lerp_(_mean_square(gradient, -2).add_(eps1), fresh)
+    row: Tensor = state["row_variance"].lerp_(_mean_square(gradient, -1).add_(eps1), fresh)
+    column: Tensor = state["column_variance"].lerp_(_mean_square(gradient, -2).add_(eps1), fresh)
     # Not (row / mean)^-0.5: for a row that never had a gradient that ratio underflows when the others' are large.
     row_factor = row.rsqrt().mul_(row.mean(dim=-1, keepdim=True).sqrt_())
     return (gradient * row_factor.unsqueeze(-1)).mul_(column.rsqrt().unsqueeze(-2))

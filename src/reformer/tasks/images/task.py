@@ -153,7 +153,8 @@ class ImageTask(LanguageModelTask):
         found = open_images(self.corpus, split)
         # Folders come sorted by class: the first pictures would be of one class.
         order = shuffled(len(found), seed=EVALUATION_SEED)
-        return found[order[:limit]]
+        pictures: np.ndarray = found[order[:limit]]
+        return pictures
 
     def describe(self, split: str, n_pictures: int) -> str:
         """Which pictures an evaluation takes, in words."""

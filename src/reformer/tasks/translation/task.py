@@ -213,7 +213,7 @@ class TranslationTask:
         device = model.norm.weight.device
         arrays = self._arrays([source[row] for row in rows], [target[row] for row in rows])
         batch = tuple(torch.from_numpy(array).to(device) for array in arrays)
-        return self._loss(model, batch, torch.tensor(0), "sum", 0.0).item()
+        return float(self._loss(model, batch, torch.tensor(0, dtype=torch.int64, device="cpu"), "sum", 0.0))
 
     def _arrays(self, sources: list[np.ndarray], targets: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         target = padded(targets, _NOT_COUNTED)
@@ -222,7 +222,7 @@ class TranslationTask:
 
     def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
         source, source_segment_ids, inputs, segment_ids, targets = batch
-        return model(
+        loss: Tensor = model(
             source,
             inputs,
             targets=targets,
@@ -232,6 +232,7 @@ class TranslationTask:
             reduction=reduction,
             label_smoothing=smoothing,
         )
+        return loss
 
 
 class PackedTranslationTask(TranslationTask):
@@ -263,7 +264,7 @@ class PackedTranslationTask(TranslationTask):
 
     def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
         inputs, segment_ids, targets = batch
-        return model(
+        loss: Tensor = model(
             inputs,
             targets=targets,
             segment_ids=segment_ids,
@@ -271,6 +272,7 @@ class PackedTranslationTask(TranslationTask):
             reduction=reduction,
             label_smoothing=smoothing,
         )
+        return loss
 
 
 def _segments(rows: list[np.ndarray]) -> np.ndarray:

@@ -13,7 +13,7 @@ from tests.training.runs import TINY_FLAGS, write_text
 from reformer.cli.generate_command import stream_utf8
 from reformer.cli.main import main
 from reformer.ops import choose_implementation
-from reformer.training.recipes import RECIPES, recipe
+from reformer.tasks.registry import RECIPES, config_from_dict, recipe
 
 
 def run(capsys, *arguments):
@@ -173,7 +173,7 @@ BAD_INPUT = {
     ),
     "data for made sequences": (
         ["train", "duplication", "--data", "{folder}/text.txt"],
-        "task 'duplication' draws its own sequences: data must be 'synthetic', got .*text.txt",
+        "unknown option --data; reformer train duplication --help explains those that fit: .*--seq-len",
     ),
     "generate: unknown checkpoint": (
         ["generate", "{run}", "--checkpoint", "newest"],
@@ -200,7 +200,7 @@ BAD_INPUT = {
         "100,000,000",
     ),
     "enwik8 not prepared": (["train", "enwik8-64k-3l", "--cache-dir", "{folder}/none"], "reformer data enwik8"),
-    "env with arguments": (["env", "now"], "takes no arguments"),
+    "env with arguments": (["env", "now"], "reformer env takes no 'now'"),
 }
 
 
@@ -275,8 +275,6 @@ def test_data_prints_splits_and_checksums(tmp_path, capsys):
 def test_every_recipe_is_a_valid_complete_config(name):
     config = recipe(name)
     assert config.name == name
-    from reformer.training.config import config_from_dict
-
     assert config_from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
@@ -297,10 +295,10 @@ class Terminal(io.StringIO):
 
 def test_streaming_is_always_valid_utf8():
     stream = io.StringIO()
-    stream_utf8([*"é→".encode(), 0xFF, ord("a"), 0xE2, 0x86], stream)
+    stream_utf8((bytes([byte]) for byte in "é→".encode() + b"\xffa\xe2\x86"), stream)
     assert stream.getvalue() == "é→\ufffda\ufffd"
     terminal = Terminal()
-    stream_utf8(b"\x1b[2Jok\n\t", terminal)
+    stream_utf8([b"\x1b[2Jok\n\t"], terminal)
     assert terminal.getvalue() == "\\x1b[2Jok\n\t"
 
 

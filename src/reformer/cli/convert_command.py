@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
 
 from reformer.cli.parsing import UsageError, parse
 
@@ -14,24 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    """Where the config is, if the weights come without."""
+    """Convert a released or trained Reformer to ours."""
 
+    source: Positional[Path]
+    """A transformers Reformer folder, or a trax model.pkl (also gzipped)."""
+    target: Positional[Path]
+    """The folder to write; it must be new or empty."""
     config: Path | None = None
     """A trax pickle holds weights alone: the config.json of the same model in transformers' format."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, read, write."""
-    from tyro.conf import Positional
-
-    @dataclass(frozen=True, kw_only=True)
-    class Arguments(ConvertOptions):
-        source: Annotated[Positional[Path], "A transformers Reformer folder, or a trax model.pkl (also gzipped)."]
-        target: Annotated[Positional[Path], "The folder to write; it must be new or empty."]
-
-    options = parse(
-        Arguments, arguments, prog="reformer convert", description="Convert a released or trained Reformer to ours."
-    )
+    options = parse(ConvertOptions, arguments, prog="reformer convert")
     source, target = options.source.expanduser(), options.target.expanduser()
     require_free(target)
     converted = read(source, options.config)
@@ -92,7 +89,7 @@ def _write_files(converted: "Converted", folder: Path) -> None:
         shutil.copyfile(converted.text.file, folder / "spiece.model")
 
 
-def _tokenizer(converted: "Converted"):
+def _tokenizer(converted: "Converted") -> Any:
     if converted.text.kind == "bytes":
         from reformer.hf import ReformerByteTokenizer
 

@@ -5,15 +5,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from reformer.cli.parsing import UsageError, parse
+from tyro.conf import Positional
+
+from reformer.cli.parsing import UsageError, parse, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Where the bytes come from and where they go."""
+    """Prepare a corpus as memory maps: enwik8 (official download, resumable, checked), stdlib, or your own bytes."""
 
+    source: Positional[str]
+    """enwik8, stdlib, a path, or - for standard input."""
     file: Path | None = None
     """enwik8 from this file (raw, .zip, .xz, .gz, .bz2 or .zst) instead of the official download."""
     image_size: int | None = None
@@ -24,25 +27,14 @@ class DataOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, prepare, and print the corpus's card."""
-    from tyro.conf import Positional
+    options = parse(DataOptions, arguments, prog="reformer data")
+    require_at_least(1, image_size=options.image_size)
 
     from reformer.data import load_corpus, prepare_enwik8
     from reformer.data.images import load_images
 
-    @dataclass(frozen=True, kw_only=True)
-    class Arguments(DataOptions):
-        source: Annotated[Positional[str], "enwik8, stdlib, a path, or - for standard input."]
-
-    options = parse(
-        Arguments,
-        arguments,
-        prog="reformer data",
-        description="Prepare a corpus as memory maps: enwik8 (official download, resumable, checked), stdlib, or your own bytes.",
-    )
     cache_dir = options.cache_dir.expanduser()
     if options.image_size is not None:
-        if options.image_size < 1:
-            raise UsageError(f"--image-size must be at least 1, got {options.image_size}")
         corpus = load_images(options.source, cache_dir, options.image_size, lambda line: print(line, file=sys.stderr))
     elif options.source == "enwik8":
         corpus = prepare_enwik8(cache_dir, options.file, progress=None if options.file else _progress)
@@ -53,16 +45,16 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{corpus.name}: {corpus.directory}")
     for name, split in corpus.card["splits"].items():
         print(f"  {name:<11}{split['bytes']:>14,} bytes  sha256 {split['sha256']}")
-    print(f"next: {shlex.join(_training_command(options, options.source))}")
+    print(f"next: {shlex.join(_training_command(options))}")
     return 0
 
 
-def _training_command(options: DataOptions, source: str) -> list[str]:
-    size, default = options.image_size, DataOptions()
-    command = ["reformer", "train", "quickstart" if size is None else "images-small", "--data", source]
+def _training_command(options: DataOptions) -> list[str]:
+    size = options.image_size
+    command = ["reformer", "train", "quickstart" if size is None else "images-small", "--data", options.source]
     if size is not None:
         command += ["--seq-len", str(3 * size * size)]
-    if options.cache_dir != default.cache_dir:
+    if options.cache_dir != DataOptions.cache_dir:
         command += ["--cache-dir", str(options.cache_dir)]
     return command
 

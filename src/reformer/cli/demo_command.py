@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reformer.cli.parsing import parse
+from reformer.cli.runs import ModelOptions
 
 PROMPT = 'def parse_header(line):\n    """'
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """Where the demo's run is kept."""
+    """Train, evaluate and sample, in minutes."""
 
     out: Path = Path("runs/quickstart")
+    """Folder of the run."""
     cache_dir: Path = Path("~/.cache/reformer")
     """Where prepared corpora are kept."""
     steps: int | None = None
@@ -26,12 +28,14 @@ def run(arguments: Sequence[str]) -> int:
     """Train the quickstart recipe (continuing an interrupted one), evaluate it, sample from it, say what is where."""
     import dataclasses
 
-    from reformer.cli.eval_command import EvalOptions, evaluate_run
-    from reformer.cli.generate_command import GenerateOptions, generate_text
+    from reformer.cli.eval_command import evaluate_run
+    from reformer.cli.generate_command import generate_text
+    from reformer.tasks.language_model import ContinueOptions
+    from reformer.tasks.registry import recipe
     from reformer.training.loop import train
-    from reformer.training.recipes import recipe
+    from reformer.training.run_directory import open_run
 
-    options = parse(DemoOptions, arguments, prog="reformer demo", description="Train, evaluate and sample, in minutes.")
+    options = parse(DemoOptions, arguments, prog="reformer demo")
     directory, cache_dir = options.out.expanduser(), options.cache_dir.expanduser()
     config = recipe("quickstart")
     if options.steps is not None:
@@ -45,9 +49,10 @@ def run(arguments: Sequence[str]) -> int:
         print(f"stopped by {outcome.stopped_by} after step {outcome.step}; run the same command again to continue")
         return 0
     print("\n2/3 bits per byte on held-out files (lower is better)")
-    evaluate_run(directory, EvalOptions(splits=("test",), cache_dir=cache_dir), command)
+    run_, which = open_run(directory), ModelOptions(cache_dir=cache_dir)
+    evaluate_run(run_, config.eval_options(splits=("test",)), which, command)
     print(f"\n3/3 a sample, continuing {PROMPT!r}\n")
-    generate_text(directory, PROMPT.encode(), GenerateOptions(n_bytes=300))
+    generate_text(run_, PROMPT.encode(), ContinueOptions(n_bytes=300), which)
     print(
         f"""
 everything lies in {directory}: card.md (how to repeat it), metrics.jsonl, plots/, checkpoints/

@@ -2,21 +2,23 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from reformer.cli.parsing import UsageError
+from reformer.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Print code version, software versions and hardware as JSON, and which LSH attention runs here and why."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print versions and hardware as JSON, and which LSH attention runs here."""
+    """Parse and print."""
+    parse(EnvOptions, arguments, prog="reformer env")
+    import torch
+
     from reformer.ops import choose_implementation
     from reformer.training.environment import code_version, environment
-
-    if arguments and arguments[0] in ("-h", "--help"):
-        print("usage: reformer env\n\nPrints code version, software versions and hardware as JSON.")
-        return 0
-    if arguments:
-        raise UsageError(f"reformer env takes no arguments, got {' '.join(arguments)}")
-    import torch
 
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     choices = {name: choose_implementation("auto", torch.device(name)) for name in devices}

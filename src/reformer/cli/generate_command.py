@@ -1,133 +1,132 @@
-"""``reformer generate RUN --prompt ...``: bytes of a trained run, or tokens of ``--hf FOLDER``, streamed as text."""
+"""``reformer generate RUN --prompt ...``: what a run makes of a prompt, or a folder of transformers by ``--hf``, as text."""
 
 import codecs
+import itertools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from reformer.cli.parsing import UsageError, check_checkpoint, parse
+from reformer.cli.parsing import UsageError, parse_beside
+from reformer.cli.runs import ModelOptions, load, named_run, task_help
 
 if TYPE_CHECKING:
-    from reformer.generation import Stopping
+    from reformer.conversion import Codec
     from reformer.models import ReformerLM
+    from reformer.tasks.config import GenerateOptions
+    from reformer.training.run_directory import Run
+
+DESCRIPTION = "Continue a prompt with a trained run, or translate its lines with a run that learned to."
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions:
-    """What to continue and how to draw."""
+class Prompt:
+    """What to start from."""
 
     prompt: str = ""
-    """The text to continue; - reads standard input."""
-    n_bytes: int = 256
-    """New bytes; with --hf new tokens, which may be longer."""
-    temperature: float = 0.8
-    """0: always the likeliest byte."""
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    """Above 1: what the text already holds becomes less likely."""
-    stop: tuple[str, ...] = ()
-    """End with the first of these strings in the continuation."""
-    num_beams: int | None = None
-    """Search for the likeliest continuation with this many beams instead of drawing; it comes when it is complete."""
-    seed: int = 0
-    """Fixes the draws and the hash rotations."""
-    checkpoint: str = "latest"
-    """latest or best."""
+    """The text to continue, or sentences to translate, one a line; - reads standard input."""
+
+    def read(self) -> bytes:
+        """Its bytes."""
+        return sys.stdin.buffer.read() if self.prompt == "-" else os.fsencode(self.prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions(ModelOptions, Prompt):
+    """What to start from, and which of a run's models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(Prompt):
+    """What to start from, and a folder in place of a run."""
+
+    hf: Path | None = None
+    """A folder of reformer convert, reformer.hf or a transformers Reformer."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse, load and stream; a run that translates does that."""
-    from tyro.conf import Positional
-
-    from reformer.cli import eval_translation, generate_translation
-
-    # The folder of --hf holds a config.json too, of another kind.
-    of_a_run = not any(argument.split("=")[0] == "--hf" for argument in arguments)
-    if of_a_run and any(eval_translation.translates(each) for each in arguments if not each.startswith("-")):
-        return generate_translation.run(arguments)
-
-    @dataclass(frozen=True, kw_only=True)
-    class Arguments(GenerateOptions):
-        run: Annotated[Positional[Path | None], "Folder of a run."] = None
-        hf: Path | None = None
-        """In place of a run: a folder of reformer convert, reformer.hf or a transformers Reformer."""
-
-    options = parse(Arguments, arguments, prog="reformer generate", description="Continue a prompt with a trained run.")
-    if options.n_bytes < 1:
-        raise UsageError(f"--n-bytes must be at least 1, got {options.n_bytes}")
-    if (options.run is None) == (options.hf is None):
-        raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
-    prompt = sys.stdin.buffer.read() if options.prompt == "-" else os.fsencode(options.prompt)
-    if options.hf is not None:
-        generate_text_of_hf(options.hf.expanduser(), prompt, options)
-    elif options.run is not None:
-        generate_text(options.run.expanduser(), prompt, options)
+    """Parse, load and stream."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(task_help("generate", DESCRIPTION, PromptOptions, lambda config: config.generate_options))
+        print(
+            "\nreformer generate --hf FOLDER [options]: with a model of reformer convert, reformer.hf or transformers,"
+        )
+        print("and the options of text; --n-bytes counts tokens then, which may be longer.")
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        _continue_hf(arguments)
+        return 0
+    run_ = named_run("generate", arguments)
+    options, how = parse_beside(
+        PromptOptions(),
+        run_.config.generate_options(),
+        arguments[1:],
+        prog=f"reformer generate {arguments[0]}",
+        description=DESCRIPTION,
+    )
+    generate_text(run_, options.read(), how, options)
     return 0
 
 
-def generate_text(directory: Path, prompt: bytes, options: GenerateOptions) -> None:
-    """Stream prompt and continuation to standard output."""
-    check_checkpoint(options.checkpoint)
+def generate_text(run: "Run", prompt: bytes, how: "GenerateOptions", which: ModelOptions) -> None:
+    """Stream what the run's task makes of the prompt to standard output."""
+    model, _, _ = load(run, which)
+    pieces = run.config.generate(model, prompt, how, which.cache_dir.expanduser(), run.corpus_directory)
+    stream_utf8(_lines(pieces), sys.stdout)
+
+
+def _continue_hf(arguments: Sequence[str]) -> None:
     from reformer.generation import Stopping
-    from reformer.training.run_directory import load_trained
+    from reformer.tasks.language_model import ContinueOptions, continuation
 
-    run, model, _ = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
-    if run.config.task == "images":
-        raise UsageError(f"{directory} was trained on pictures; draw some with: reformer images {directory}")
-    # With as many buckets as in training, if that is where the text will fit.
-    max_len = max(run.config.seq_len, len(prompt) + options.n_bytes)
-    tokens = _continuation(model, prompt, options, max_len, Stopping(_stop_strings(options)))
-    stream_utf8([*prompt], sys.stdout)
-    stream_utf8(tokens, sys.stdout)
-    print()
-
-
-def generate_text_of_hf(directory: Path, prompt: bytes, options: GenerateOptions) -> None:
-    """``generate_text`` of a folder in a transformers format."""
-    from reformer.cli.hf_models import open_hf
-    from reformer.generation import Stopping
-
-    model, codec = open_hf(directory)
-    ids = codec.encode(prompt)
-    stopping = Stopping(_stop_strings(options), codec.to_bytes)
-    tokens = _continuation(model, ids, options, len(ids) + options.n_bytes, stopping)
-    stream_utf8([*prompt], sys.stdout)
-    stream_utf8((byte for token in tokens for byte in codec.to_bytes(token)), sys.stdout)
-    print()
-
-
-def _stop_strings(options: GenerateOptions) -> tuple[bytes, ...]:
-    return tuple(os.fsencode(string) for string in options.stop)
-
-
-def _continuation(
-    model: "ReformerLM", prompt: bytes | list[int], options: GenerateOptions, max_len: int, stopping: "Stopping"
-) -> Iterable[int]:
-    from reformer.generation import SamplingConfig, beam_search, stream
-
-    longest = model.config.longest_input
-    max_len = max_len if longest is None else min(max_len, longest)
-    common: dict[str, Any] = {"stop": stopping, "rotation_seed": options.seed, "max_len": max_len}
-    if options.num_beams is not None:
-        return beam_search(model, prompt, options.n_bytes, num_beams=options.num_beams, **common)[0].tokens
-    sampling = SamplingConfig(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
+    options, how = parse_beside(
+        FolderOptions(), ContinueOptions(), arguments, prog="reformer generate", description=DESCRIPTION
     )
-    steps = stream(model, [prompt], options.n_bytes, sampling, seeds=[options.seed], **common)
-    return (token for (token,) in steps if token is not None)
+    if options.hf is None:
+        raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
+    prompt = options.read()
+    model, codec = open_hf(options.hf.expanduser())
+    ids = codec.encode(prompt)
+    stopping = Stopping(how.stop_strings, codec.to_bytes)
+    tokens = continuation(model, ids, how, len(ids) + how.n_bytes, stopping)
+    stream_utf8(_lines(itertools.chain([prompt], map(codec.to_bytes, tokens))), sys.stdout)
 
 
-def stream_utf8(tokens: Iterable[int], stream: TextIO) -> None:
-    """Write byte values as they come, always as valid UTF-8: what cannot be decoded becomes U+FFFD.
+def open_hf(path: Path) -> "tuple[ReformerLM, Codec]":
+    """(model in evaluation mode, how its ids are read); a transformers Reformer is converted on the way.
+
+    Raises ConversionError (a ValueError) for anything else.
+    """
+    from reformer.conversion import ConversionError, make_codec, read_json, read_transformers_folder, text_format
+
+    kind = read_json(path / "config.json").get("model_type")
+    if kind == "reformer":
+        converted = read_transformers_folder(path)
+        return converted.model(), make_codec(converted.text)
+    if kind != "reformer-torch":
+        raise ConversionError(
+            f"{path} is no Reformer: expected model_type 'reformer-torch' or 'reformer', got {kind!r}"
+        )
+    model = _from_our_folder(path)
+    return model, make_codec(text_format(path, model.config.vocab_size))
+
+
+def _from_our_folder(path: Path) -> "ReformerLM":
+    from reformer.hf import ReformerTorchConfig, ReformerTorchForCausalLM
+    from reformer.models import ReformerLM
+
+    config = ReformerTorchConfig.from_pretrained(path).to_reformer()
+    wrapped = ReformerTorchForCausalLM.from_pretrained(path)
+    head = {f"head.{name}": weight for name, weight in wrapped.lm_head.state_dict().items()}
+    model = ReformerLM(config).to(wrapped.dtype)
+    model.load_state_dict({**wrapped.reformer.trunk.state_dict(), **head})
+    return model.eval()
+
+
+def stream_utf8(pieces: Iterable[bytes], stream: TextIO) -> None:
+    """Write bytes as they come, always as valid UTF-8: what cannot be decoded becomes U+FFFD.
 
     On a terminal, control characters other than line ends and tabs are shown, not obeyed.
     """
@@ -144,11 +143,20 @@ def stream_utf8(tokens: Iterable[int], stream: TextIO) -> None:
             stream.write(text)
 
     stream.flush()
-    for token in tokens:
-        if text := decoder.decode(bytes([token])):
+    for piece in pieces:
+        if text := decoder.decode(piece):
             write(shown(text))
     if text := decoder.decode(b"", final=True):
         write(shown(text))
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces, and the end of the last line if they do not bring it."""
+    last = b""
+    for last in pieces:
+        yield last
+    if not last.endswith(b"\n"):
+        yield b"\n"
 
 
 def _printable(text: str) -> str:

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from reformer.cli.parsing import UsageError, check_checkpoint, check_split, parse, positive_numbers
+from tyro.conf import Positional
+
+from reformer.cli.parsing import UsageError, check_checkpoint, check_split, parse, positive_numbers, require_at_least
 
 DATA_FILE = "inspect.json"
 PAGE_FILE = "inspect.html"
@@ -15,8 +17,10 @@ PAGE_FILE = "inspect.html"
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions:
-    """Where to look, and how closely."""
+    """Look at the attention of a trained run: bucket occupancy, recall of full attention, distances."""
 
+    run: Positional[Path]
+    """Folder of a run."""
     split: str = "validation"
     """train, validation or test."""
     n_windows: int = 1
@@ -39,28 +43,31 @@ class InspectOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, inspect, print the tables and write data, plots and page."""
-    directory, options = _parse(arguments)
-    about, rows = inspect_run(directory, options)
-    out = directory / "inspect" if options.out is None else options.out.expanduser()
+    options = parse(InspectOptions, arguments, prog="reformer inspect")
+    check_split(options.split)
+    check_checkpoint(options.checkpoint)
+    require_at_least(1, n_windows=options.n_windows, queries=options.queries)
+    require_at_least(0, seed=options.seed)
+    about, rows = inspect_run(options)
+    out = options.run.expanduser() / "inspect" if options.out is None else options.out.expanduser()
     files = _write(out, {**about, "command": " ".join(["reformer", "inspect", *arguments])}, rows)
     _show(about, rows, files)
     return 0
 
 
-def inspect_run(directory: Path, options: InspectOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def inspect_run(options: InspectOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(what was inspected, rows of ``reformer.inspection.inspect_model``)."""
     import dataclasses
 
     from reformer.inspection import inspect_model
     from reformer.training.run_directory import load_trained
-    from reformer.training.tasks import make_task
 
-    rounds = positive_numbers("--n-hashes", options.n_hashes)
+    directory, rounds = options.run.expanduser(), positive_numbers("--n-hashes", options.n_hashes)
     run_, model, step = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
     if rounds and "lsh" not in run_.config.model.attention:
         raise UsageError(f"--n-hashes is about LSH layers, and {directory} has none; leave it out")
     config = run_.config if options.window is None else dataclasses.replace(run_.config, seq_len=options.window)
-    task = make_task(config, options.cache_dir.expanduser(), run_.corpus_directory)
+    task = config.make_task(options.cache_dir.expanduser(), run_.corpus_directory)
     windows = list(task.held_out(options.split, options.n_windows))
     rows = inspect_model(model, _announced(windows), seed=options.seed, n_queries=options.queries, rounds=rounds)
     about = {
@@ -73,23 +80,6 @@ def inspect_run(directory: Path, options: InspectOptions) -> tuple[dict[str, Any
         "seed": options.seed,
     }
     return about, rows
-
-
-def _parse(arguments: Sequence[str]) -> tuple[Path, InspectOptions]:
-    from tyro.conf import Positional
-
-    @dataclass(frozen=True, kw_only=True)
-    class Arguments(InspectOptions):
-        run: Annotated[Positional[Path], "Folder of a run."]
-
-    description = "Look at the attention of a trained run: bucket occupancy, recall of full attention, distances."
-    parsed = parse(Arguments, arguments, prog="reformer inspect", description=description)
-    check_split(parsed.split)
-    check_checkpoint(parsed.checkpoint)
-    for name, least in (("n_windows", 1), ("queries", 1), ("seed", 0)):
-        if getattr(parsed, name) < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(parsed, name)}")
-    return parsed.run.expanduser(), parsed
 
 
 def _announced(windows: list[Any]) -> Iterator[Any]:

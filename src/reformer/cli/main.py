@@ -1,10 +1,11 @@
 """The ``reformer`` command: finds the subcommand, and turns expected failures into one clear line.
 
-Nothing heavy is imported before a subcommand is known, so that ``reformer --help`` answers at once.
+A command is a function ``run(arguments) -> exit code`` of a module of its own, imported when it is the one asked for: so
+``reformer --help`` answers at once. (tyro, given all commands, would have to see the options of each before it parsed any.)
 """
 
-import importlib
 import sys
+from collections.abc import Callable, Sequence
 
 COMMANDS = {
     "train": "train a recipe: reformer train quickstart",
@@ -20,13 +21,22 @@ COMMANDS = {
     "report": "all results beside the paper's, as a document and a page",
     "env": "the machine and the versions, as a run's card records them",
 }
+ENTRY_POINTS = "reformer.commands"
+"""Group of the entry points by which another distribution (reproduction/) brings the commands that are not here."""
 USAGE_ERROR = 2
 FAILED = 1
+# What an extra brings: the package that was missed, and the extra.
+_EXTRA_OF = {
+    **dict.fromkeys(("tyro", "rich", "matplotlib", "zstandard", "markdown_it", "PIL"), "train"),
+    "transformers": "hf",
+}
+
+Command = Callable[[Sequence[str]], int]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code: 0 done, 1 failed, 2 bad usage or input (one line on standard error)."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = sys.argv[1:] if argv is None else list(argv)
     traceback_wanted = arguments[:1] == ["--traceback"]
     arguments = arguments[traceback_wanted:]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -41,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     if command not in COMMANDS:
         return _unknown(command)
     try:
-        return importlib.import_module(f"reformer.cli.{command}_command").run(rest)
+        return _find(command)(rest)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -50,37 +60,71 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except Exception as error:
-        code = _exit_code(error)
+        code, message = _outcome(error)
         if code is None or traceback_wanted:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return code
 
 
-def _exit_code(error: Exception) -> int | None:
-    """2 for bad input, 1 for a run that failed, None for a defect of ours, which shows its traceback."""
-    from reformer.experiments.running import LinesNotRun
+def _find(command: str) -> Command:
+    match command:
+        case "train":
+            from reformer.cli.train_command import run
+        case "eval":
+            from reformer.cli.eval_command import run
+        case "inspect":
+            from reformer.cli.inspect_command import run
+        case "generate":
+            from reformer.cli.generate_command import run
+        case "images":
+            from reformer.cli.images_command import run
+        case "convert":
+            from reformer.cli.convert_command import run
+        case "data":
+            from reformer.cli.data_command import run
+        case "demo":
+            from reformer.cli.demo_command import run
+        case "env":
+            from reformer.cli.env_command import run
+        case _:
+            return _installed(command)
+    return run
+
+
+def _installed(command: str) -> Command:
+    """A command of another distribution. Raises UsageError, saying how to get it, where that is not installed."""
+    from importlib.metadata import entry_points
+
+    from reformer.cli.parsing import UsageError
+
+    for found in entry_points(group=ENTRY_POINTS, name=command):
+        loaded: Command = found.load()
+        return loaded
+    raise UsageError(
+        f"reformer {command} measures, and is not part of the library; from a checkout: "
+        "pip install -c constraints.txt -e '.[train,reproduction]' -e ./reproduction"
+    )
+
+
+def _outcome(error: Exception) -> tuple[int | None, str]:
+    """(2 for bad input, 1 for a run that failed, None for a defect of ours, which shows its traceback; the line to print)."""
+    from reformer.cli.parsing import CommandFailed
+
+    if isinstance(error, CommandFailed):
+        return FAILED, str(error)
+    if isinstance(error, ValueError | TypeError | OSError):
+        return USAGE_ERROR, str(error)
+    if isinstance(error, ModuleNotFoundError):
+        extra = _EXTRA_OF.get(error.name or "")
+        code = None if extra is None else USAGE_ERROR
+        return code, f"this command needs {error.name}: pip install 'reformer-torch[{extra}]'"
     from reformer.training.checkpoint import CheckpointError
     from reformer.training.loop import TrainingDiverged
 
-    if isinstance(error, TrainingDiverged | LinesNotRun):
-        return FAILED
-    if isinstance(error, ValueError | TypeError | OSError | CheckpointError):
-        return USAGE_ERROR
-    if isinstance(error, ModuleNotFoundError) and error.name in (
-        "tyro",
-        "rich",
-        "matplotlib",
-        "zstandard",
-        "markdown_it",
-        "PIL",
-    ):
-        error.args = (f"this command needs {error.name}: pip install 'reformer-torch[train]'",)
-        return USAGE_ERROR
-    if isinstance(error, ModuleNotFoundError) and error.name == "transformers":
-        error.args = ("this command needs transformers: pip install 'reformer-torch[hf]'",)
-        return USAGE_ERROR
-    return None
+    if isinstance(error, TrainingDiverged):
+        return FAILED, str(error)
+    return USAGE_ERROR if isinstance(error, CheckpointError) else None, str(error)
 
 
 def _help() -> str:

@@ -1,41 +1,102 @@
-"""Command lines from dataclasses by tyro, with its errors brought to one line."""
+"""Command lines by tyro, from dataclasses; whatever does not parse is one line.
+
+tyro draws its errors as boxes. Before it draws one it hands the event to a hook (``tyro._errors``), with the option and what
+is wrong as values: the lines here are made of those, and nothing that was printed is read.
+"""
 
 import contextlib
 import dataclasses
 import difflib
-import io
-import re
-import typing
-from collections.abc import Sequence
-from typing import Any, TypeVar
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+if TYPE_CHECKING:
+    from tyro._errors import ParseErrorEvent
+
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 
 class UsageError(ValueError):
-    """A command line that does not parse; the message is one line."""
+    """A command line that cannot be carried out; the message is one line."""
 
 
-def parse(cls: type[T], arguments: Sequence[str], *, prog: str, description: str, default: T | None = None) -> T:
+class CommandFailed(Exception):
+    """The command line was right, and what it started failed; the message is one line."""
+
+
+def parse(
+    cls: type[T], arguments: Sequence[str], *, prog: str, description: str | None = None, default: T | None = None
+) -> T:
     """``arguments`` as an instance of the dataclass ``cls``; prints help and exits on --help.
 
     Raises UsageError for what does not parse, and whatever ``cls`` itself raises for values that do not fit.
     """
     import tyro
+    from tyro.conf import PositionalMetavarFromFieldName
 
-    options: dict[str, Any] = {"prog": prog, "description": description, "args": list(arguments)}
-    if default is not None:
-        options["default"] = default
-    if {"-h", "--help"} & set(arguments):
-        return tyro.cli(cls, **options)
-    known = _option_names(cls)
-    _check_names(arguments, known, prog)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return tyro.cli(cls, **options)
-    except SystemExit:
-        raise UsageError(f"{_first_words(said.getvalue())}; see {prog} --help") from None
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    with one_line_errors(arguments, prog, option_names(cls if default is None else default)):
+        parsed: T = tyro.cli(
+            cls,
+            prog=prog,
+            description=description,
+            args=list(arguments),
+            config=(PositionalMetavarFromFieldName,),
+            **options,
+        )
+    return parsed
+
+
+def beside(first: A, second: B) -> Callable[..., tuple[A, B]]:
+    """A function for tyro whose options are the fields of both dataclasses, side by side."""
+    from tyro.conf import arg
+
+    def both(
+        first: Annotated[Any, arg(name="", constructor=type(first))] = first,
+        second: Annotated[Any, arg(name="", constructor=type(second))] = second,
+    ) -> Any:
+        return first, second
+
+    return both
+
+
+def parse_beside(
+    first: A, second: B, arguments: Sequence[str], *, prog: str, description: str | None = None
+) -> tuple[A, B]:
+    """``arguments`` as changes of two dataclasses whose options stand side by side; otherwise as ``parse``."""
+    import tyro
+
+    with one_line_errors(arguments, prog, option_names(first) + option_names(second)):
+        return tyro.cli(beside(first, second), prog=prog, description=description, args=list(arguments))
+
+
+@contextlib.contextmanager
+def one_line_errors(arguments: Sequence[str], prog: str, known: Sequence[str]) -> Iterator[None]:
+    """UsageError in place of tyro's boxes and exits; ``known`` are the options to suggest."""
+    from tyro import _errors
+
+    def refuse(event: "ParseErrorEvent") -> None:
+        raise UsageError(_line(event, arguments, prog, known))
+
+    with _errors.on_parse_error(refuse):
+        yield
+
+
+def option_names(options: Any, prefix: str = "") -> list[str]:
+    """The options that set the fields of a dataclass, or of an instance of it; a field without a default is positional."""
+    names = []
+    for field in dataclasses.fields(options):
+        if not hasattr(options, field.name):
+            continue
+        value, name = getattr(options, field.name), field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            names += option_names(value, f"{prefix}{name}.")
+        else:
+            names += [f"--{prefix}{name}", *([f"--{prefix}no-{name}"] if isinstance(value, bool) else [])]
+    return names
 
 
 def positive_numbers(option: str, text: str | None) -> list[int]:
@@ -44,6 +105,13 @@ def positive_numbers(option: str, text: str | None) -> list[int]:
     if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
         raise UsageError(f"{option} takes positive numbers separated by commas, got {text!r}")
     return [int(word) for word in words]
+
+
+def require_at_least(least: int, **options: int | None) -> None:
+    """Raise UsageError naming the first option whose value is below ``least``."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
 
 
 def check_split(split: str) -> None:
@@ -62,38 +130,49 @@ def check_checkpoint(which: str, average: int | None = None) -> None:
         )
 
 
-def _check_names(arguments: Sequence[str], known: list[str], prog: str) -> None:
-    for argument in arguments:
-        name = argument.split("=", 1)[0].replace("_", "-")
-        if name.startswith("--") and name not in known:
-            near = [option for option in known if option.endswith(f".{name[2:]}")]
-            near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near[:3])}?" if near else f"see {prog} --help"
-            raise UsageError(f"unknown option {argument.split('=', 1)[0]}; {hint}")
+def _line(event: "ParseErrorEvent", arguments: Sequence[str], prog: str, known: Sequence[str]) -> str:
+    from tyro import _errors
+
+    match event:
+        case _errors.UnrecognizedArgs(tokens=words) | _errors.MissingArgs(unrecognized_tokens=[_, *_] as words):
+            return _unknown(words, prog, known)
+        case _errors.MissingArgs(missing_arguments=missing):
+            names = " and ".join(str(each.arg.lowered.metavar) for each in missing)
+            return f"{prog} needs {names}; see {prog} --help"
+        case _errors.InstantiationFailure(argument=None, message=message):
+            return message  # of a dataclass that refuses its values, and says why
+        case _errors.BadValue(argument=option) if option.is_positional():
+            # What stands in its place looks like an option.
+            return _unknown([word for word in arguments if word.startswith("-")], prog, known)
+        case _errors.InstantiationFailure(argument=option) | _errors.BadValue(argument=option) if option is not None:
+            takes = (option.lowered.metavar or "no value").removeprefix("{None}|")
+            given = _given(arguments, option.lowered.name_or_flags)
+            return f"{option.display_name()} takes {takes}, got {given}; see {prog} --help"
+        case _errors.InvalidChoice(argument=option, value=value, choices=choices):
+            return f"{option.display_name()} must be one of {', '.join(choices)}, got {value!r}"
+        case _:
+            return f"the command line does not parse ({type(event).__name__}); see {prog} --help"
 
 
-def _option_names(cls: Any, prefix: str = "") -> list[str]:
-    names = []
-    types = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        name = prefix + field.name.replace("_", "-")
-        if dataclasses.is_dataclass(types[field.name]):
-            names += _option_names(types[field.name], f"{name}.")
-        else:
-            names.append(f"--{name}")
-            if types[field.name] is bool:
-                names.append(f"--{prefix}no-{field.name.replace('_', '-')}")
-    return names
+def _unknown(words: Sequence[str], prog: str, known: Sequence[str]) -> str:
+    strangers = [word.split("=", 1)[0] for word in words if word.startswith("-")]
+    strangers = [word for word in strangers if word.replace("_", "-") not in known]
+    if not strangers:
+        return f"{prog} takes no {' '.join(map(repr, words))}; see {prog} --help"
+    name = strangers[0].replace("_", "-")
+    near = [each for each in known if each.endswith(f".{name.lstrip('-')}")]
+    near = near or difflib.get_close_matches(name, known, n=3)
+    if near:
+        return f"unknown option {strangers[0]}; did you mean {' or '.join(near[:3])}?"
+    fitting = ", ".join(each for each in known if "." not in each and not each.startswith("--no-"))
+    return f"unknown option {strangers[0]}; {prog} --help explains those that fit: {fitting}"
 
 
-def _first_words(report: str) -> str:
-    """The message of tyro's report off a terminal: a title, a rule, the message, another rule, help."""
-    parts = re.split(r"^ *-{3,} *$", report, flags=re.MULTILINE)
-    message = " ".join(parts[1 if len(parts) > 1 else 0].split())
-    message = re.sub(
-        r"^Error parsing (--\S+): no type matching (?:\{None\}\|)?(\S+) could be instantiated from \['(.*?)'\]\. .*",
-        r"\1 takes \2, got '\3'",
-        message,
-    )
-    # A config that refuses its values says all there is to say; tyro adds where it was building it.
-    return re.sub(r"^Error parsing (?!--)\S+: ", "", message) or "the command line does not parse"
+def _given(arguments: Sequence[str], names: Sequence[str]) -> str:
+    """The words given to the option of these names."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") in names:
+            after = itertools.takewhile(lambda word: not word.startswith("--"), arguments[place + 1 :])
+            return repr(value if equals else " ".join(after))
+    return repr(" ".join(arguments))

@@ -1,14 +1,20 @@
 """``reformer train RECIPE [overrides]``."""
 
-from __future__ import annotations
-
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reformer.cli.parsing import UsageError, parse
+from tyro.extras import SubcommandApp
+
+from reformer.cli.parsing import UsageError, beside, one_line_errors, option_names
+
+if TYPE_CHECKING:
+    from reformer.training.loop import Outcome
+
+DESCRIPTION = """Train a recipe. reformer train RECIPE --help lists every option of it, for example --seq-len 8192
+--model.n-hashes 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,53 +31,32 @@ class RunOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and train; 0 when finished or stopped by a signal after saving."""
+    from reformer.tasks.registry import RECIPES, recipe
     from reformer.training.loop import train
-    from reformer.training.recipes import RECIPES, recipe
 
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help({name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}))
-        return 0 if arguments else 2
-    if arguments[0].startswith("-"):
-        raise UsageError(
-            f"name the recipe first: reformer train RECIPE {arguments[0]} ...; recipes: {', '.join(RECIPES)}"
-        )
-    name, *overrides = arguments
-    config = recipe(name)
-    options = _options_class(type(config))
-    parsed = parse(
-        options,
-        overrides,
-        prog=f"reformer train {name}",
-        description=RECIPES[name].__doc__ or "",
-        default=options(**{f.name: getattr(config, f.name) for f in dataclasses.fields(config)}),
-    )
-    fields = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(config)}
-    config = type(config)(**fields)
-    directory = (parsed.out or Path("runs") / config.name).expanduser()
+    help_wanted = arguments[:1] in (["-h"], ["--help"])
+    if not help_wanted and (not arguments or arguments[0].startswith("-")):
+        named = " ".join(["reformer train RECIPE", *arguments[:1]])
+        raise UsageError(f"name the recipe first: {named} ...; recipes: {', '.join(RECIPES)}")
+    known = [] if help_wanted else option_names(recipe(arguments[0])) + option_names(RunOptions)
+    recipes = SubcommandApp()
+    for name, make in RECIPES.items():
+        recipes.command(name=name, help=(make.__doc__ or "").split("\n")[0])(beside(make(), RunOptions()))
+    with one_line_errors(arguments, f"reformer train {arguments[0]}", known):
+        config, options = recipes.cli(prog="reformer train", description=DESCRIPTION, args=arguments)
+    directory = (options.out or Path("runs") / config.name).expanduser()
     outcome = train(
         config,
         directory,
-        cache_dir=parsed.cache_dir.expanduser(),
-        resume=parsed.resume,
+        cache_dir=options.cache_dir.expanduser(),
+        resume=options.resume,
         command=["reformer", "train", *arguments],
     )
-    _report(outcome, name)
+    _report(outcome, arguments[0])
     return 0
 
 
-def _options_class(config_class: type) -> type:
-    """One flat dataclass of the run's options and the config's fields, so that --data PATH and --out DIR stand together."""
-    return dataclasses.make_dataclass(
-        "Options",
-        [],
-        bases=(config_class, RunOptions),
-        frozen=True,
-        kw_only=True,
-        namespace={"__doc__": config_class.__doc__},
-    )
-
-
-def _report(outcome, recipe_name: str) -> None:
+def _report(outcome: "Outcome", recipe_name: str) -> None:
     directory = outcome.directory
     if outcome.status == "stopped":
         print(
@@ -82,18 +67,3 @@ def _report(outcome, recipe_name: str) -> None:
         return
     print(f"finished at step {outcome.step}: {directory}/card.md, plots in {directory}/plots")
     print(f"next: reformer eval {directory}")
-
-
-def _help(recipes: dict[str, str]) -> str:
-    width = max(map(len, recipes))
-    lines = [f"  {name:<{width}}  {what}" for name, what in recipes.items()]
-    return "\n".join(
-        [
-            "usage: reformer train RECIPE [--out DIR] [--resume] [--data PATH] [overrides]",
-            "",
-            "recipes:",
-            *lines,
-            "",
-            "reformer train RECIPE --help lists every override, for example --seq-len 8192 --model.n-hashes 4.",
-        ]
-    )

@@ -69,6 +69,6 @@ def take_turns(cases: Iterable[Case], place: Place) -> Iterator[tuple[Case, Row]
                 yield case, measured
 
 
-def alone(turns: Iterable[Row | None]) -> Row:
-    """What a case measures if it takes all its turns at once."""
-    return next(measured for measured in turns if measured is not None)
+def alone(case: Case) -> Row:
+    """What a case measures that takes all its turns at once. Raises NotRun if it cannot."""
+    return next(measured for measured in case.run(Place()) if measured is not None)

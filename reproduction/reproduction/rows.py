@@ -132,13 +132,6 @@ class RowFile:
             ) from error
         return whole
 
-    def history(self, what: Mapping[str, Any]) -> list[tuple[int, float]]:
-        """(length, seconds a sequence) of the rows that differ from ``what`` in length and batch alone."""
-        varied = ("seq_len", "batch", "n_buckets")
-        wanted = identity({**self.common, **what}, but=varied)
-        same = (row for row in self.rows() if "median_s" in row and identity(row, but=varied) == wanted)
-        return sorted({row["seq_len"]: row["median_s"] / row["batch"] for row in same}.items())
-
 
 def kind(row: Mapping[str, Any]) -> str | None:
     """ "benchmark", "experiment" or "estimate"; None for other data that may lie in the same folder."""

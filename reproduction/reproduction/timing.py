@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,7 +13,7 @@ from reproduction.rows import Row
 
 # Below this length a first call is cheap on any machine, and is made without asking how long it will take.
 _SHORT = 2048
-# A length this many times shorter tells how long a call will take, when no shorter one has been timed.
+# A length this many times shorter tells how long a call will take.
 _PROBE = 8
 _LEAST_S = 0.02
 
@@ -24,6 +24,15 @@ class Plan:
 
     warmups: int
     repeats: int
+
+
+def timed(call: Callable[[], float], repeats: int) -> Generator[None, None, Row]:
+    """The ``summary`` of so many calls, which return their seconds; others take their turns before each."""
+    samples: list[float] = []
+    while len(samples) < repeats:
+        yield
+        samples.append(call())
+    return summary(samples)
 
 
 def summary(samples: Sequence[float]) -> Row:
@@ -42,24 +51,16 @@ def summary(samples: Sequence[float]) -> Row:
     }
 
 
-def predict(history: Sequence[tuple[int, float]], length: int, growth: float) -> float | None:
-    """Seconds of a call at ``length`` from (length, seconds) of shorter ones; None without any.
+def predicted(time: Callable[[int], float], length: int, growth: float) -> float | None:
+    """Seconds of a call at ``length``, from two at a shorter one if time grows as length^growth; None for a short length.
 
-    Grows as length^growth, or, with two shorter ones, as it grew between them, within linear and quadratic.
+    ``time`` gives those of a call at a length.
     """
-    shorter = sorted(point for point in history if point[0] < length)
-    if not shorter:
+    if length <= _SHORT:
         return None
-    last_length, last = shorter[-1]
-    if len(shorter) > 1 and min(last, shorter[-2][1]) > 0:
-        before_length, before = shorter[-2]
-        growth = min(max(math.log(last / before) / math.log(last_length / before_length), 1.0), 2.0)
-    return last * (length / last_length) ** growth
-
-
-def probe_length(length: int) -> int | None:
-    """The shorter length to try first when nothing is known about ``length``; None if it can be tried itself."""
-    return None if length <= _SHORT else max(length // _PROBE, _SHORT // 2)
+    shorter = max(length // _PROBE, _SHORT // 2)
+    # The first call sets up its libraries; it would promise too little speed.
+    return min(time(shorter) for _ in range(2)) * (length / shorter) ** growth
 
 
 def plan(call_s: float, *, max_seconds: float, repeats: int, warmed: bool) -> Plan:
@@ -76,29 +77,20 @@ def plan(call_s: float, *, max_seconds: float, repeats: int, warmed: bool) -> Pl
 
 def seconds_of(call: Callable[[], object], device: str, least_s: float = _LEAST_S) -> float:
     """Seconds of one call; of a short one the mean over as many as last ``least_s``, lest the clock or a wake-up count."""
-    elapsed = _elapsed_cpu if device == "cpu" else _elapsed_cuda
-    once = elapsed(call, 1)
+    once = _elapsed(call, device, 1)
     if once >= least_s:
         return once
     times = min(math.ceil(least_s / max(once, 1e-9)), 1000)
-    return elapsed(call, times) / times
+    return _elapsed(call, device, times) / times
 
 
-def _elapsed_cpu(call: Callable[[], object], times: int) -> float:
+def _elapsed(call: Callable[[], object], device: str, times: int) -> float:
+    import torch
+
+    finish = torch.cuda.synchronize if device == "cuda" else lambda: None
+    finish()
     began = perf_counter()
     for _ in range(times):
         call()
+    finish()
     return perf_counter() - began
-
-
-def _elapsed_cuda(call: Callable[[], object], times: int) -> float:
-    import torch
-
-    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    first.record()
-    for _ in range(times):
-        call()
-    last.record()
-    torch.cuda.synchronize()
-    return first.elapsed_time(last) / 1000

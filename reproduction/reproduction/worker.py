@@ -95,34 +95,6 @@ class Worker:
         return result
 
 
-class InThisProcess:
-    """The calls of a ``Worker`` without a process of its own: on a GPU torch counts the bytes of the tensors.
-
-    What the process held before counts in a subject's peak.
-    """
-
-    def __init__(self, subject: Callable[..., Any], **arguments: Any) -> None:
-        self._subject = _checked(*_tried(subject, arguments))
-
-    def call(self, method: str, *, timeout: float | None = None, **arguments: Any) -> Any:
-        """What the method returns. Raises NotRun if it fails or runs out of memory."""
-        return _checked(*_tried(getattr(self._subject, method), arguments))
-
-    def __enter__(self) -> InThisProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        self._subject = None
-        torch.cuda.empty_cache()
-
-
-def subject_on(device: str, subject: Callable[..., Any], **arguments: Any) -> Worker | InThisProcess:
-    """A subject whose memory can be measured on ``device``, which it is told of."""
-    return (InThisProcess if device == "cuda" else Worker)(subject, device=device, **arguments)
-
-
 def _serve(connection: Connection, subject: Callable[..., Any], arguments: dict[str, Any]) -> None:
     """The child's loop: a pair (reason why not, result) for the subject itself, and for each call."""
     os.dup2(2, 1)
@@ -158,9 +130,3 @@ def _tried(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str
             isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in words
         )
         return OUT_OF_MEMORY if lacks else f"failed: {type(error).__name__}: {words[:300]}", None
-
-
-def _checked(reason: str | None, result: Any) -> Any:
-    if reason is not None:
-        raise NotRun(reason)
-    return result

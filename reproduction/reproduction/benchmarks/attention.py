@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -18,9 +17,9 @@ from reproduction.benchmarks.benchmark import Bench, Options, plain, require_dty
 from reproduction.benchmarks.contenders import ATTENTION, require_present
 from reproduction.benchmarks.operations import Shape
 from reproduction.benchmarks.subject import DIRECTIONS, AttentionSubject
-from reproduction.case import Case
+from reproduction.case import Case, Place
 from reproduction.rows import Row, identity
-from reproduction.timing import Plan, plan, predict, probe_length, summary
+from reproduction.timing import Plan, plan, predicted, timed
 from reproduction.worker import Worker
 
 # A call that hangs is ended after this many times the limit of a row, and the time a process takes to start.
@@ -107,63 +106,44 @@ class _Measurement:
     def __init__(
         self, options: AttentionOptions, bench: Bench, worker: Worker, contender: str, shape: Shape, direction: str
     ) -> None:
-        self._options, self._bench, self._worker = options, bench, worker
+        self._options, self._device, self._worker = options, bench.device, worker
         self._contender, self._shape, self._direction = contender, shape, direction
-        self.what: Row = {
-            "benchmark": "attention",
-            "contender": contender,
-            "direction": direction,
-            "device": bench.device,
-            "threads": bench.threads,
-            **plain(dataclasses.asdict(shape)),
-        }
+        run = {"contender": contender, "direction": direction, "device": bench.device, "threads": bench.threads}
+        self.what: Row = {"benchmark": "attention", **run, **plain(dataclasses.asdict(shape))}
+        self._limits = {"max_seconds": options.max_seconds, "repeats": options.repeats}
 
     def case(self) -> Case:
         """To be measured in turns with the others of its group."""
-        return Case(row=self._contender, config=self.what, run=lambda place: self._turns())
+        return Case(row=self._contender, config=self.what, run=self._turns)
 
-    def _turns(self) -> Generator[Row | None]:
-        shape = self._shape
-        require_present(self._contender, self._bench.device, shape.dtype, shape.head_dim)
-        planned = partial(plan, max_seconds=self._options.max_seconds, repeats=self._options.repeats)
-        predicted = self._predicted()
-        calls = Plan(warmups=1, repeats=1) if predicted is None else planned(predicted, warmed=False)
-        extra = {"runs": self._ask("runs", shape=shape), "timed": ATTENTION[self._contender].timed}
+    def _turns(self, place: Place) -> Generator[Row | None]:
+        shape, contender = self._shape, ATTENTION[self._contender]
+        require_present(self._contender, self._device, shape.dtype, shape.head_dim)
+        one = predicted(lambda length: self._time(shape.at(length)), shape.seq_len, contender.growth)
+        calls = Plan(warmups=1, repeats=1) if one is None else plan(one * shape.batch, warmed=False, **self._limits)
+        extra = {"runs": self._worker.call("runs", timeout=self._patience, shape=shape), "timed": contender.timed}
         if calls.warmups:
-            if self._bench.device == "cuda":
+            if self._device == "cuda":
                 # The first call of a shape compiles kernels.
                 self._time(shape)
-            calls = dataclasses.replace(planned(self._time(shape), warmed=True), warmups=1)
+            calls = dataclasses.replace(plan(self._time(shape), warmed=True, **self._limits), warmups=1)
         if self._options.memory:
             extra |= self._memory()
-        samples: list[float] = []
-        while len(samples) < calls.repeats:
-            yield None
-            samples.append(self._time(shape))
-        yield {**summary(samples), "warmups": calls.warmups, **extra}
-
-    def _predicted(self) -> float | None:
-        """Seconds of one call, from shorter ones; None for a length so short that it need not be known."""
-        shape, growth = self._shape, ATTENTION[self._contender].growth
-        history = self._bench.file.history(self.what)
-        shorter = probe_length(shape.seq_len)
-        if predict(history, shape.seq_len, growth) is None and shorter is not None:
-            # The first call sets up its libraries; it would promise too little speed.
-            history = [(shorter, min(self._time(shape.at(shorter)) for _ in range(2)))]
-        one = predict(history, shape.seq_len, growth)
-        return None if one is None else one * shape.batch
+        times = yield from timed(lambda: self._time(shape), calls.repeats)
+        yield {**times, "warmups": calls.warmups, **extra}
 
     def _time(self, shape: Shape) -> float:
-        return self._ask("time", shape=shape, direction=self._direction)
+        seconds: float = self._worker.call("time", timeout=self._patience, shape=shape, direction=self._direction)
+        return seconds
 
     def _memory(self) -> Row:
-        if self._bench.device == "cuda":
-            return self._ask("memory", shape=self._shape, direction=self._direction)
-        with self._worker.fresh() as fresh:
-            return fresh.call("memory", timeout=self._patience, shape=self._shape, direction=self._direction)
-
-    def _ask(self, method: str, **arguments: Any) -> Any:
-        return self._worker.call(method, timeout=self._patience, **arguments)
+        call = {"timeout": self._patience, "shape": self._shape, "direction": self._direction}
+        if self._device == "cuda":
+            found: Row = self._worker.call("memory", **call)
+        else:
+            with self._worker.fresh() as fresh:
+                found = fresh.call("memory", **call)
+        return found
 
     @property
     def _patience(self) -> float:

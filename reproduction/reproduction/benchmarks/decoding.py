@@ -20,9 +20,9 @@ from reformer.ops import automatic_n_buckets
 from reproduction.benchmarks.benchmark import Bench, Options, plain, require_installed, require_name
 from reproduction.benchmarks.peers import transformers_model
 from reproduction.benchmarks.shapes import SHAPES
-from reproduction.case import Case
+from reproduction.case import Case, Place
 from reproduction.rows import Row
-from reproduction.timing import summary
+from reproduction.timing import timed
 from reproduction.worker import Worker
 
 DECODERS = {
@@ -143,22 +143,24 @@ def _case(options: DecodeOptions, bench: Bench, contender: str, context: int, co
         **plain(sizes),
     }
 
-    def turns() -> Generator[Row | None]:
+    def run(place: Place) -> Generator[Row | None]:
         if contender == "transformers":
             require_installed("transformers")
         read = context - options.to_come
         with Worker(Decoder, contender=contender, config=config, batch=options.batch, read=read, **machine) as worker:
-            samples: list[float] = []
-            # A first turn, before which the context is read, does not count.
-            while len(samples) <= options.repeats:
-                samples.append(worker.call("time", timeout=options.max_seconds, tokens=options.tokens))
-                yield None
-            found = summary(samples[1:])
-            report = worker.call("report", timeout=options.max_seconds)
-        speed = {"warmups": 1, "tokens_per_second": options.batch / found["median_s"]}
-        yield {"timed": DECODERS[contender], "turn": options.tokens, **found, **speed, **report}
 
-    return Case(row=contender, config=what, run=lambda place: turns())
+            def turn() -> float:
+                seconds: float = worker.call("time", timeout=options.max_seconds, tokens=options.tokens)
+                return seconds
+
+            # Before a first turn, which does not count, the context is read.
+            turn()
+            times = yield from timed(turn, options.repeats)
+            report = worker.call("report", timeout=options.max_seconds)
+        speed = {"warmups": 1, "tokens_per_second": options.batch / times["median_s"]}
+        yield {"timed": DECODERS[contender], "turn": options.tokens, **times, **speed, **report}
+
+    return Case(row=contender, config=what, run=run)
 
 
 def with_context(config: ReformerConfig, context: int, contender: str) -> ReformerConfig:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import torch
 
-from reformer.models import ReformerConfig
+from reformer.models import EncoderDecoderConfig, ReformerConfig
 from reformer.training.environment import chosen_device
 from reproduction.benchmarks.benchmark import (
     Bench,
@@ -27,10 +29,10 @@ from reproduction.benchmarks.benchmark import (
 )
 from reproduction.benchmarks.shapes import SHAPES, with_depth
 from reproduction.benchmarks.training_step import MODELS, TrainingStep
-from reproduction.case import Case, alone
+from reproduction.case import Case, Place, alone
 from reproduction.rows import Row
-from reproduction.timing import plan, summary
-from reproduction.worker import InThisProcess, Worker, subject_on
+from reproduction.timing import plan, timed
+from reproduction.worker import Worker
 
 _START_S = 120
 # What one step may take where a single one is measured, however long it takes; this ends one that hangs.
@@ -81,109 +83,80 @@ class MemoryOptions(Options):
             self.require_positive("layers")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A training step to be measured: a model and how it is trained."""
+def step_case(
+    what: Row, config: ReformerConfig | EncoderDecoderConfig, *, repeats: int, max_seconds: float, warm_up: bool = True
+) -> Case:
+    """The case of a training step in a process of its own.
 
-    config: ReformerConfig
-    seq_len: int
-    contender: str = "reformer"
-    batch: int = 1
-    dtype: str = "float32"
-    optimizer: str = "adam"
-    device: str
-    threads: int
+    ``what``: its "benchmark", "contender", "model", "seq_len", "batch", "dtype", "optimizer", "device" and "threads". Without
+    ``warm_up`` the first step of the process is the one timed.
+    """
+    shape = {"layers": len(config.attention), "reversible": config.reversible, "n_hashes": config.n_hashes}
+    patience = 3 * max_seconds + _START_S
+    names = ("contender", "batch", "seq_len", "dtype", "optimizer", "device", "threads")
 
-    def case(self, benchmark: str, model: str, repeats: int, max_seconds: float, warm_up: bool = True) -> Case:
-        """The row of this step in a process of its own. Without ``warm_up`` its first step is the one timed."""
-        run = {name: getattr(self, name) for name in ("batch", "seq_len", "dtype", "optimizer", "device", "threads")}
-        what = {
-            "benchmark": benchmark,
-            "contender": self.contender,
-            "model": model,
-            "direction": STEP,
-            "layers": len(self.config.attention),
-            "reversible": self.config.reversible,
-            "d_model": self.config.d_model,
-            "n_hashes": self.config.n_hashes,
-            **run,
-        }
-        subject = Worker(TrainingStep, **self._arguments(), device=self.device)
-        return Case(
-            row=self.contender,
-            config=what,
-            run=lambda place: self._turns(subject, repeats, max_seconds, warm_up),
-        )
-
-    def measured(self, repeats: int) -> Row:
-        """What a row would hold: of ``repeats`` steps after a first one; 0: of the first one, on a GPU of the second.
-
-        On a CPU in a process of its own. Raises NotRun if the step fails or its memory does not suffice.
-        """
-        subject = subject_on(self.device, TrainingStep, **self._arguments())
-        warm_up = repeats > 0 or self.device != "cpu"
-        return alone(self._turns(subject, max(repeats, 1), _LIMIT_S, warm_up))
-
-    def _arguments(self) -> dict[str, object]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "device"}
-
-    def _turns(
-        self, subject: Worker | InThisProcess, repeats: int, max_seconds: float, warm_up: bool
-    ) -> Generator[Row | None]:
-        patience = 3 * max_seconds + _START_S
-        if self.contender == "transformers":
+    def run(place: Place) -> Generator[Row | None]:
+        if what["contender"] == "transformers":
             require_installed("transformers")
-        if self.dtype == "bfloat16":
-            require_bfloat16(self.device)
-        with subject:
-            if warm_up:
-                first = subject.call("time", timeout=patience)
-                repeats = plan(first, max_seconds=max_seconds, repeats=repeats, warmed=True).repeats
-            samples: list[float] = []
-            while len(samples) < repeats:
-                yield None
-                samples.append(subject.call("time", timeout=patience))
-            found = summary(samples)
-            report = subject.call("report", timeout=patience)
-        speed = self.batch * self.seq_len / found["median_s"]
-        timed = {"timed": MODELS[self.contender], "warmups": int(warm_up), "tokens_per_second": speed}
-        yield {**found, **timed, **report}
+        if what["dtype"] == "bfloat16":
+            require_bfloat16(what["device"])
+        with Worker(TrainingStep, config=config, **{name: what[name] for name in names}) as worker:
+
+            def step() -> float:
+                seconds: float = worker.call("time", timeout=patience)
+                return seconds
+
+            calls = plan(step(), max_seconds=max_seconds, repeats=repeats, warmed=True).repeats if warm_up else repeats
+            times = yield from timed(step, calls)
+            report = worker.call("report", timeout=patience)
+        speed = what["batch"] * what["seq_len"] / times["median_s"]
+        timed_what = {"timed": MODELS[what["contender"]], "warmups": int(warm_up), "tokens_per_second": speed}
+        yield {**times, **timed_what, **report}
+
+    return Case(row=what["contender"], config={**what, "direction": STEP, "d_model": config.d_model, **shape}, run=run)
 
 
 def measure_step(
-    config: ReformerConfig, *, seq_len: int, batch: int = 1, optimizer: str = "adam", repeats: int = 3
+    config: ReformerConfig | EncoderDecoderConfig,
+    *,
+    seq_len: int,
+    batch: int = 1,
+    optimizer: str = "adam",
+    repeats: int = 3,
 ) -> Row:
-    """A training step of ours on this machine, in bfloat16 on a GPU, as ``Step.measured`` says."""
+    """What a row would hold of a training step of ours on this machine, in bfloat16 on a GPU.
+
+    Of ``repeats`` steps after a first one; 0: of the first one, on a GPU, where that compiles kernels, of the second. Raises
+    NotRun if the step fails or its memory does not suffice.
+    """
     device = chosen_device("auto").type
-    return Step(
-        config=config,
-        seq_len=seq_len,
-        batch=batch,
-        dtype="bfloat16" if device == "cuda" else "float32",
-        optimizer=optimizer,
-        device=device,
-        threads=torch.get_num_threads(),
-    ).measured(repeats)
+    machine = {"device": device, "threads": torch.get_num_threads()}
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    what = {
+        "contender": "reformer",
+        "seq_len": seq_len,
+        "batch": batch,
+        "dtype": dtype,
+        "optimizer": optimizer,
+        **machine,
+    }
+    warm_up = repeats > 0 or device != "cpu"
+    return alone(step_case(what, config, repeats=max(repeats, 1), max_seconds=_LIMIT_S, warm_up=warm_up))
+
+
+def _what(benchmark: str, options: Any, bench: Bench, **more: Any) -> Row:
+    machine = {"device": bench.device, "threads": bench.threads}
+    return {"benchmark": benchmark, "model": options.preset, "optimizer": options.optimizer, **machine, **more}
 
 
 def model_groups(options: ModelOptions, bench: Bench) -> Generator[list[Case]]:
     """Both models in each dtype take turns."""
-    name = options.preset or ""
-    config, length = SHAPES[name]()
+    config, length = SHAPES[options.preset or ""]()
+    limits = {"repeats": options.repeats, "max_seconds": options.max_seconds}
     for dtype in options.dtype:
-        yield [
-            Step(
-                config=config,
-                seq_len=length,
-                contender=contender,
-                batch=options.batch,
-                dtype=dtype,
-                optimizer=options.optimizer,
-                device=bench.device,
-                threads=bench.threads,
-            ).case("model", name, options.repeats, options.max_seconds)
-            for contender in options.contenders
-        ]
+        shape = {"batch": options.batch, "seq_len": length, "dtype": dtype}
+        whats = [_what("model", options, bench, contender=name, **shape) for name in options.contenders]
+        yield [step_case(what, config, **limits) for what in whats]
 
 
 # What a preset of memory measures unless told otherwise: depths (None: its own) and reversible.
@@ -197,18 +170,11 @@ _DEFAULTS: dict[str, tuple[tuple[int | None, ...], tuple[bool, ...]]] = {
 
 def memory_groups(options: MemoryOptions, bench: Bench) -> Generator[list[Case]]:
     """One process after the other."""
-    name = options.preset or ""
-    config, length = SHAPES[name]()
-    depths, kinds = _DEFAULTS[name]
-    for reversible in options.reversible or kinds:
-        for layers in options.layers or depths:
-            step = Step(
-                config=dataclasses.replace(with_depth(config, layers), reversible=reversible),
-                seq_len=options.seq_len or length,
-                dtype=options.dtype,
-                optimizer=options.optimizer,
-                device=bench.device,
-                threads=bench.threads,
-            )
-            # On a GPU the first step compiles kernels; on a CPU it is as good as the next, and may take minutes.
-            yield [step.case("memory", name, 1, _LIMIT_S, warm_up=bench.device == "cuda")]
+    base, length = SHAPES[options.preset or ""]()
+    depths, kinds = _DEFAULTS[options.preset or ""]
+    shape = {"contender": "reformer", "batch": 1, "seq_len": options.seq_len or length, "dtype": options.dtype}
+    for reversible, layers in product(options.reversible or kinds, options.layers or depths):
+        config = dataclasses.replace(with_depth(base, layers), reversible=reversible)
+        what = _what("memory", options, bench, **shape)
+        # On a GPU the first step compiles kernels; on a CPU it is as good as the next, and may take minutes.
+        yield [step_case(what, config, repeats=1, max_seconds=_LIMIT_S, warm_up=bench.device == "cuda")]

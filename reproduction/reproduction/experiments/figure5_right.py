@@ -25,7 +25,7 @@ from reproduction.case import Case, Place
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line
 from reproduction.rows import Row
-from reproduction.worker import subject_on
+from reproduction.worker import Worker
 
 _TOKENS = {"smoke": 512, "laptop": 32_768, "gpu": 32_768}
 _LENGTHS = {"smoke": (128, 512), "laptop": (1024, 2048, 4096, 8192, 16_384, 32_768)}
@@ -72,14 +72,10 @@ def cases(scale: str, seed: int) -> list[Case]:
 
         def run(place: Place) -> Generator[Row | None]:
             began = perf_counter()
-            with subject_on(
-                chosen_device("auto").type,
-                AttentionSubject,
-                contender="sdpa" if rounds is None else "reformer",
-                threads=torch.get_num_threads(),
-            ) as subject:
+            machine = {"device": chosen_device("auto").type, "threads": torch.get_num_threads()}
+            with Worker(AttentionSubject, contender="sdpa" if rounds is None else "reformer", **machine) as worker:
                 columns = {
-                    column: median([subject.call("time", shape=shape, direction=BOTH) for _ in range(1 + _REPEATS)][1:])
+                    column: median([worker.call("time", shape=shape, direction=BOTH) for _ in range(1 + _REPEATS)][1:])
                     for column, shape in shapes.items()
                 }
             yield {

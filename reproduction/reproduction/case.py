@@ -1,7 +1,5 @@
 """What is measured: a case, which becomes one row."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +14,6 @@ from tyro.conf import Positional
 from reformer.cli.parsing import UsageError, parse
 
 if TYPE_CHECKING:
-    from reproduction.benchmarks.benchmark import Options
-    from reproduction.experiments.experiment import Experiment
     from reproduction.rows import Row
 
 BENCHMARKS = {
@@ -81,68 +79,28 @@ def bench(arguments: Sequence[str]) -> int:
         print(_bench_help())
         return 0 if arguments else 2
     name, *rest = arguments
-    match name:
-        case "attention":
-            return _bench_attention(rest)
-        case "model" | "memory" | "decode":
-            return _bench_model(name, rest)
-        case "report":
-            return _bench_report(rest)
-    raise UsageError(f"unknown benchmark {name!r}; benchmarks: {', '.join(BENCHMARKS)}")
+    if name not in BENCHMARKS:
+        raise UsageError(f"unknown benchmark {name!r}; benchmarks: {', '.join(BENCHMARKS)}")
+    if name == "report":
+        from reproduction.benchmarks.document import write_report
 
+        options = parse(BenchReportOptions, rest, prog="reformer bench report", description=BENCHMARKS["report"])
+        plots = options.document.with_suffix("") if options.plots is None else options.plots
+        for path in write_report(options.rows, options.document, plots):
+            print(path)
+        return 0
 
-def _bench_attention(arguments: list[str]) -> int:
-    from reproduction.benchmarks.attention import AttentionOptions, attention_groups
-    from reproduction.benchmarks.presets import ATTENTION_PRESETS, attention_preset
-    from reproduction.benchmarks.tables import attention_table, findings
-    from reproduction.tables import render
+    from reformer.cli.tables import print_table
+    from reproduction.benchmarks.tables import bench_table, findings
 
-    chosen = _preset_in(arguments)
-    default = AttentionOptions() if chosen is None else attention_preset(chosen)
-    presets = {name: what for name, (what, _) in ATTENTION_PRESETS.items()}
-    options = _parse("attention", default, arguments, presets)
-    rows, ceilings = _measure("attention", options, options.dtype, attention_groups, arguments)
-    print(render(attention_table(rows, ceilings)))
-    for sentence in findings(rows):
+    rows, ceilings = _measure(name, rest)
+    print_table(BENCHMARKS[name], bench_table(rows, ceilings))
+    for sentence in findings(rows) if name == "attention" else ():
         print(sentence)
     return 0
 
 
-def _bench_model(name: str, arguments: list[str]) -> int:
-    """The benchmarks of whole models: their presets are the models."""
-    from reproduction.benchmarks.benchmark import require_name
-    from reproduction.benchmarks.decoding import DecodeOptions, decode_groups
-    from reproduction.benchmarks.shapes import SHAPES
-    from reproduction.benchmarks.steps import MemoryOptions, ModelOptions, memory_groups, model_groups
-    from reproduction.benchmarks.tables import decode_table, step_table
-    from reproduction.tables import render
-
-    default, groups, table = {
-        "model": (ModelOptions(), model_groups, step_table),
-        "memory": (MemoryOptions(), memory_groups, step_table),
-        "decode": (DecodeOptions(), decode_groups, decode_table),
-    }[name]
-    options = _parse(name, default, arguments, {each: (make.__doc__ or "").strip() for each, make in SHAPES.items()})
-    require_name("preset", options.preset or "", SHAPES)
-    dtypes = getattr(options, "dtype", "float32")
-    rows, _ = _measure(name, options, (dtypes,) if isinstance(dtypes, str) else dtypes, groups, arguments)
-    print(render(table(rows)))
-    return 0
-
-
-def _bench_report(arguments: list[str]) -> int:
-    from reproduction.benchmarks.document import write_report
-
-    options = parse(BenchReportOptions, arguments, prog="reformer bench report", description=BENCHMARKS["report"])
-    plots = options.document.with_suffix("") if options.plots is None else options.plots
-    for path in write_report(options.rows, options.document, plots):
-        print(path)
-    return 0
-
-
-def _measure(
-    name: str, options: Options, dtypes: Sequence[str], groups: Callable[..., Any], arguments: list[str]
-) -> tuple[list[Row], list[Row]]:
+def _measure(name: str, arguments: list[str]) -> tuple[list[Row], list[Row]]:
     """The rows, and those of the machine's ceilings if they are wanted."""
     import torch
 
@@ -151,30 +109,54 @@ def _measure(
     from reproduction.benchmarks.roofline import measure_ceilings
     from reproduction.rows import RowFile, provenance
 
+    options, groups = _parsed(name, arguments)
     device = pick_device(options.device)
+    named = getattr(options, "dtype", "float32")
+    dtypes = (named,) if isinstance(named, str) else named
     checked = require_correct(device, tuple(dict.fromkeys(("float32", *dtypes))))
     _say(f"correct against the definition, outputs and gradients: {', '.join(checked)}")
     file = RowFile(options.out, provenance(["reformer", "bench", name, *arguments]), _say)
     where = Bench(file=file, device=device, threads=options.threads or torch.get_num_threads())
-    ceilings = measure_ceilings(where, tuple(dtypes)) if getattr(options, "roofline", False) else []
+    ceilings = measure_ceilings(where, dtypes) if getattr(options, "roofline", False) else []
     return measure(groups(options, where), file, _say), ceilings
 
 
-def _parse(name: str, default: Any, arguments: list[str], presets: Mapping[str, str]) -> Any:
+def _parsed(name: str, arguments: list[str]) -> tuple[Any, Callable[..., Any]]:
+    """The options of a benchmark, and what makes its groups of cases of them."""
+    from reproduction.benchmarks.attention import AttentionOptions, attention_groups
+    from reproduction.benchmarks.benchmark import require_name
+    from reproduction.benchmarks.decoding import DecodeOptions, decode_groups
+    from reproduction.benchmarks.presets import ATTENTION_PRESETS, attention_preset
+    from reproduction.benchmarks.shapes import SHAPES
+    from reproduction.benchmarks.steps import MemoryOptions, ModelOptions, memory_groups, model_groups
+
+    default: Any
+    groups: Callable[..., Any]
+    presets = {preset: make.__doc__ or "" for preset, make in SHAPES.items()}
+    match name:
+        case "model":
+            default, groups = ModelOptions(), model_groups
+        case "memory":
+            default, groups = MemoryOptions(), memory_groups
+        case "decode":
+            default, groups = DecodeOptions(), decode_groups
+        case _:
+            chosen = _preset_in(arguments)
+            default, groups = AttentionOptions() if chosen is None else attention_preset(chosen), attention_groups
+            presets = {preset: what for preset, (what, _) in ATTENTION_PRESETS.items()}
     lines = [f"{preset}: {what}" for preset, what in presets.items()]
     description = "\n\n".join([f"Measure {BENCHMARKS[name]}.", "Presets:", *lines])
-    return parse(type(default), arguments, prog=f"reformer bench {name}", description=description, default=default)
+    prog = f"reformer bench {name}"
+    options = parse(type(default), arguments, prog=prog, description=description, default=default)
+    if options.preset is not None:
+        require_name("preset", options.preset, presets)
+    return options, groups
 
 
 def _preset_in(arguments: Sequence[str]) -> str | None:
     """The preset that the other options change: it must be known before they are parsed."""
-    for index, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option == "--preset":
-            if equals:
-                return value
-            return arguments[index + 1] if index + 1 < len(arguments) else None
-    return None
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return words[words.index("--preset") + 1] if "--preset" in words[:-1] else None
 
 
 def _say(line: str) -> None:
@@ -214,7 +196,9 @@ def reproduce(arguments: Sequence[str]) -> int:
     if options.name is None:
         raise UsageError("name an experiment; reformer reproduce --list shows them")
     try:
-        _reproduce(options.name, options, ["reformer", "reproduce", *arguments])
+        print(
+            f"kept in {_reproduce(options.name, options, ['reformer', 'reproduce', *arguments])}; next: reformer report"
+        )
     except Stopped as stop:
         print(stop)
     except LinesNotRun as failure:
@@ -223,34 +207,28 @@ def reproduce(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> None:
+def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> Path:
+    """The file of the rows."""
+    from reformer.training.progress import format_bytes, format_duration
     from reproduction.case import Place
+    from reproduction.experiments.estimating import FILE, estimate_experiment
     from reproduction.experiments.registry import experiment
     from reproduction.experiments.running import require_scale, run_experiment
 
-    chosen = experiment(name)
+    chosen, lines = experiment(name), {"results": options.results, "rows": options.rows}
     require_scale(chosen, options.scale)
     seeds = chosen.seeds[options.scale] if options.seeds is None else options.seeds
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     print(f"{chosen.title}\n{options.scale}: {chosen.notes.get(options.scale, '')}")
-    if options.estimate:
-        _estimate(chosen, options, command)
-        return
-    place = Place(work=options.work, cache_dir=options.cache_dir, command=command, resume=options.resume)
-    run_experiment(chosen, options.scale, range(seeds), place, results=options.results, rows=options.rows)
-    print(f"kept in {options.results / name}.jsonl; next: reformer report")
-
-
-def _estimate(chosen: Experiment, options: ReproduceOptions, command: list[str]) -> None:
-    from reformer.training.progress import format_bytes, format_duration
-    from reproduction.experiments.estimating import FILE, estimate_experiment
-
-    found = estimate_experiment(chosen, options.scale, results=options.results, command=command, rows=options.rows)
-    for row in found:
+    if not options.estimate:
+        place = Place(work=options.work, cache_dir=options.cache_dir, command=command, resume=options.resume)
+        run_experiment(chosen, options.scale, range(seeds), place, **lines)
+        return options.results / f"{name}.jsonl"
+    for row in estimate_experiment(chosen, options.scale, command=command, **lines):
         total, memory = format_duration(row["total_seconds"]), format_bytes(row["peak_memory_bytes"])
         print(f"{row['row']}: {row['passes']:,} passes of {row['seconds_per_pass']:.3g} s, {total} a seed, {memory}")
-    print(f"kept in {options.results / FILE}; next: reformer report")
+    return options.results / FILE
 
 
 def _print_list(results: Path, name: str | None) -> None:

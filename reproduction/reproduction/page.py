@@ -1,7 +1,5 @@
 """Markdown with its pictures as one HTML page that opens without a network."""
 
-from __future__ import annotations
-
 import base64
 import html
 import re

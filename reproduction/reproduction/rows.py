@@ -5,8 +5,6 @@ of a table with one seed) or an "estimate" (what a training would take). It says
 "columns", .., or "not_run" with the reason), and where it comes from ("date", "code", "software", "hardware", "command").
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import math

@@ -1,8 +1,4 @@
-"""Rows for a reader: a table as aligned text or Markdown, seconds, and one row as a line of progress."""
-
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+"""Rows for a reader: a table in Markdown (on a terminal: ``reformer.cli.tables``), seconds, and one row as a line of progress."""
 
 from reformer.training.progress import format_bytes
 from reproduction.rows import Row
@@ -10,20 +6,12 @@ from reproduction.rows import Row
 Table = list[dict[str, str]]
 
 
-def table_of(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:
-    """Lines with one value for each name of ``head``."""
-    return [dict(zip(head, line, strict=True)) for line in lines]
-
-
-def render(table: Table, *, markdown: bool = False, keep_empty: bool = False) -> str:
-    """The table, columns aligned or in Markdown; columns that are empty throughout are left out unless they are kept."""
+def markdown(table: Table, keep_empty: bool = False) -> str:
+    """The table, empty if it has no line; columns that are empty throughout are left out unless they are kept."""
     names = [name for name in table[0] if keep_empty or any(line[name] for line in table)] if table else []
-    if markdown:
-        lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-        return "\n".join(lines + [f"| {' | '.join(line[name] for name in names)} |" for line in table])
-    widths = {name: max(len(name), *(len(line[name]) for line in table)) for name in names}
-    head = {name: name for name in names}
-    return "\n".join("  ".join(line[name].ljust(widths[name]) for name in names).rstrip() for line in [head, *table])
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    lines += [f"| {' | '.join(line[name] for name in names)} |" for line in table]
+    return "\n".join(lines) if table else ""
 
 
 def seconds(value: float) -> str:
@@ -39,7 +27,8 @@ def describe(row: Row) -> str:
     model = f"{row['model']}, {row['layers']} layers, " if "model" in row else ""
     kind = "" if row.get("reversible") is None else "reversible, " if row["reversible"] else "ordinary, "
     rounds = f" R={row['n_hashes']}" if row.get("n_hashes") is not None else ""
-    what = f"{model}{kind}L={row['seq_len']:,} B={row['batch']}{rounds} {row['dtype']} {row['direction']}: {row['contender']}"
+    shape = f"L={row['seq_len']:,} B={row['batch']}{rounds} {row['dtype']} {row['direction']}"
+    what = f"{model}{kind}{shape}: {row['contender']}"
     if "not_run" in row:
         return f"{what}: not run: {row['not_run']}"
     if row.get("runs") not in (None, "", row["contender"].removeprefix("reformer-")):
@@ -49,9 +38,6 @@ def describe(row: Row) -> str:
         found.append("once, not warmed up")
     if "tokens_per_second" in row:
         found.append(f"{row['tokens_per_second']:,.0f} tokens/s")
-    found += [
-        f"{name} {format_bytes(row[field])}"
-        for name, field in (("peak", "peak_bytes"), ("activations", "activation_bytes"))
-        if field in row
-    ]
+    memory = {"peak": "peak_bytes", "activations": "activation_bytes"}
+    found += [f"{name} {format_bytes(row[field])}" for name, field in memory.items() if field in row]
     return f"{what}: {', '.join(found)}"

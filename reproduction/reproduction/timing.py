@@ -1,7 +1,5 @@
 """Seconds: of a call, of many calls, and of calls that nobody made yet."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable, Generator, Sequence

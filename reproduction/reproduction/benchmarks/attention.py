@@ -4,8 +4,6 @@ The unit that is interleaved is a group: everything measured at one length, batc
 its own process; in each round of a group every contender makes one call, in an order drawn anew.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack

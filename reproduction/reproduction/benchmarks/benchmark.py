@@ -1,7 +1,5 @@
 """What all benchmarks share: options, the machine, and the measuring of groups of cases that take turns."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing

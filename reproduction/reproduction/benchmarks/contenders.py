@@ -1,7 +1,5 @@
 """Who can be measured, what is timed of each, and why one is absent."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """No number is printed for an op that is wrong: hashing, and each implementation against the definition with gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -3,8 +3,6 @@
 Each model lives in a process of its own, which reads a context once; then the processes take turns, a few tokens each.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Generator

@@ -3,20 +3,17 @@
 A block of the document between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` is replaced; NAME is one of BLOCKS.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from reformer.training.checkpoint import write_durably
-from reformer.training.progress import format_bytes
 from reproduction.benchmarks.plots import draw_plots
 from reproduction.benchmarks.subject import BOTH
-from reproduction.benchmarks.tables import attention_table, crossovers, decode_table, findings, step_table
-from reproduction.rows import Row, latest, read_rows
-from reproduction.tables import Table, render
+from reproduction.benchmarks.tables import bench_table, crossovers, findings
+from reproduction.rows import Row, by, latest, read_rows
+from reproduction.tables import markdown
 
 BLOCKS = ("summary", "attention", "findings", "crossover", "model", "memory", "decode", "ceilings", "hardware", "plots")
 _NOTHING = "Not measured yet."
@@ -45,24 +42,20 @@ def write_report(source: Path, document: Path, plots: Path) -> list[Path]:
 
 def content_of(name: str, rows: Iterable[Row]) -> str:
     """The Markdown of a block, empty if there is no row for it."""
-    kinds: dict[str, list[Row]] = {}
-    for row in rows:
-        kinds.setdefault(row["benchmark"], []).append(row)
+    kinds = {kind: group for (kind,), group in by(rows, "benchmark")}
     attention, ceilings = kinds.get("attention", []), kinds.get("ceilings", [])
-    if name == "summary":
-        return _markdown(attention_table(filter(_tells_most, attention), ceilings))
-    if name == "attention":
-        return _markdown(attention_table(attention, ceilings))
-    if name in ("findings", "crossover"):
-        sentences = findings(attention) if name == "findings" else crossovers(attention)
-        return "\n".join(f"- {sentence}" for sentence in sentences)
-    if name in ("model", "memory"):
-        return _markdown(step_table(kinds.get(name, [])))
-    if name == "decode":
-        return _markdown(decode_table(kinds.get(name, [])))
-    if name == "ceilings":
-        return _markdown([_ceiling(row) for row in ceilings])
-    return "\n".join(f"- {line}" for line in dict.fromkeys(_origin(row) for group in kinds.values() for row in group))
+    match name:
+        case "summary":
+            return markdown(bench_table(filter(_tells_most, attention), ceilings))
+        case "findings":
+            lines = findings(attention)
+        case "crossover":
+            lines = crossovers(attention)
+        case "hardware":
+            lines = list(dict.fromkeys(_origin(row) for group in kinds.values() for row in group))
+        case _:
+            return markdown(bench_table(kinds.get(name, []), ceilings))
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _tells_most(row: Row) -> bool:
@@ -85,16 +78,6 @@ def _check_blocks(document: Path, text: str) -> None:
         raise ValueError(f"{document}: every <!-- bench:NAME --> needs its <!-- /bench:NAME --> before the next one")
 
 
-def _ceiling(row: Row) -> dict[str, str]:
-    return {
-        "device": row["device"],
-        "threads": str(row["threads"]),
-        "dtype": row["dtype"],
-        "product": f"{row['flops_per_s'] / 1e9:,.0f} GFLOP/s",
-        "copy": f"{format_bytes(row['bytes_per_s'])}/s",
-    }
-
-
 def _origin(row: Row) -> str:
     hardware, software, code = row["hardware"], row["software"], row["code"]
     machine = ", ".join(hardware["gpus"]) if row.get("device") == "cuda" else hardware["cpu"]
@@ -105,7 +88,3 @@ def _origin(row: Row) -> str:
     return (
         f"{row['benchmark']}: {machine}, {threads} threads; {', '.join(versions)}; commit {commit}; {row['date'][:10]}"
     )
-
-
-def _markdown(table: Table) -> str:
-    return render(table, markdown=True) if table else ""

@@ -5,8 +5,6 @@ by bucket, so per pair they do less than ours. transformers gets the same number
 reformer-pytorch chooses its own, length / chunk_len.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

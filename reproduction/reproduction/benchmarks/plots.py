@@ -1,7 +1,5 @@
 """Plots of the attention benchmark: time by length, of a fixed batch or of as many tokens (the paper's figure 5, right)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

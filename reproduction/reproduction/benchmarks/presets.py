@@ -1,7 +1,5 @@
 """Named sets of options of ``reformer bench attention``: each a comparison that somebody asks for."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from reproduction.benchmarks.attention import AttentionOptions

@@ -3,8 +3,6 @@
 The fraction of the roofline is max(operations / measured peak, bytes / measured bandwidth) over the measured time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

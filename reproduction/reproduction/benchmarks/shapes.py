@@ -1,7 +1,5 @@
 """The models that are measured whole, as the one config that both contenders are built from."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -7,8 +7,6 @@ its tensors) from before the model was built; the activations are the peak less 
 parameters, gradients and optimizer state.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass

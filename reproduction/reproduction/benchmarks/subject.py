@@ -1,7 +1,5 @@
 """One contender's attention, measured from inside its own process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """A whole training step of one model, measured from inside its own process: ours, or transformers' of the same sizes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

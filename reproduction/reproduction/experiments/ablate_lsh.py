@@ -9,8 +9,6 @@ Hardware and time a seed. smoke: any CPU, seconds. laptop: two CPU cores, 7 to 2
 the paper; ``--estimate`` says what it takes here.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

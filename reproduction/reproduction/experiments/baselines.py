@@ -10,8 +10,6 @@ Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two C
 timed. paper: 8 accelerators in the paper; ``--estimate`` says what it takes here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from reproduction.case import Case

@@ -9,8 +9,6 @@ Hardware and time in all. smoke: any CPU, seconds. laptop: two CPU cores and 17 
 with room for 15.2 GiB of tensors, 20 seconds (H200). There is no larger scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace
 

@@ -9,8 +9,6 @@ The trainings are those of ``baselines`` and are shared with it.
 Hardware and time for each line and seed: those of ``baselines`` at every scale, or of evaluation alone (minutes) after it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count, takewhile

@@ -1,7 +1,5 @@
 """What a training would take here, from measured passes of it: for scales that nobody runs on this machine."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What an experiment is: cases that run one by one, and the paper's numbers beside which their results stand."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

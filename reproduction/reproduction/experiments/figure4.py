@@ -8,8 +8,6 @@ Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two C
 seconds on an H200). paper: 8 accelerators in the paper; ``--estimate`` says what it takes here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from statistics import fmean
 

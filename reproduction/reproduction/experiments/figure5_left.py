@@ -9,8 +9,6 @@ Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two C
 paper; ``--estimate`` says what it takes here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What an experiment measured: the rows of each line, one for each seed, and their cells."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

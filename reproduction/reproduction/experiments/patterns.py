@@ -7,8 +7,6 @@ Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two C
 7 to 31 minutes. gpu: one accelerator, half a minute of training on an H200, evaluation not timed. There is no larger scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

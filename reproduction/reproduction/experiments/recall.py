@@ -11,8 +11,6 @@ Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two C
 3 to 9 minutes. gpu: one accelerator, 1,000 steps of 0.02 seconds (H200), evaluation not timed. There is no larger scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """All experiments by name, in the order of the paper and then beyond it."""
 
-from __future__ import annotations
-
 from reproduction.benchmarks.benchmark import require_name
 from reproduction.experiments import (
     ablate_lsh,

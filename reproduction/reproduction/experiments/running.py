@@ -1,7 +1,5 @@
 """Running an experiment: case by case, each recorded as one row the moment it is finished, none run twice."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches

@@ -8,8 +8,6 @@ Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two C
 1 to 4 minutes. There is no larger scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -10,8 +10,6 @@ Hardware and time in all. smoke: any CPU, seconds. laptop: two CPU cores that do
 a minute (H200). There is no larger scale.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace

@@ -17,8 +17,6 @@ to 9 minutes. gpu: one accelerator, 8,000 steps of 0.01 seconds (H200), evaluati
 150,000 steps take here (one to two days on a CPU).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -14,8 +14,6 @@ Hardware and time for each line and seed. smoke: any CPU, seconds. laptop: two C
 in the paper; ``--estimate`` says what it takes here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any

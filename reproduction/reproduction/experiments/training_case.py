@@ -1,7 +1,5 @@
 """Cases that train a model and then measure it: most experiments are lists of these."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path

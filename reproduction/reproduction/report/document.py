@@ -1,7 +1,5 @@
 """The whole report: what was reproduced, at which scale, with what result; and what was not run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean

@@ -1,7 +1,5 @@
 """An experiment in a few lines of plain text: what it is, the paper's number, ours, and where that was measured."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

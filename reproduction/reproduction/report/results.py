@@ -1,7 +1,5 @@
 """From rows to lines: those of the experiment's own configs, with all their seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One experiment as Markdown: the table beside the paper's, then where each line comes from."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,7 +9,7 @@ from reproduction.experiments.experiment import SCALES, Experiment
 from reproduction.experiments.lines import Line, seeds_of
 from reproduction.report.results import lines
 from reproduction.rows import Row
-from reproduction.tables import render, table_of
+from reproduction.tables import markdown
 
 NOT_RUN = "not run"
 # What is shown of an experiment: smoke rows only prove that it runs.
@@ -191,4 +189,4 @@ def machine(row: Row) -> str:
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table with all its columns, also those that are empty."""
-    return render(table_of(head, lines), markdown=True, keep_empty=True)
+    return markdown([dict(zip(head, line, strict=True)) for line in lines], keep_empty=True)

@@ -44,9 +44,9 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
         if compared is not None:
             better = "LSH and local layers do better" if compared.value < 0 else f"{other} does better"
             # One seed decides nothing.
-            said = f"one seed, {better}" if compared.spread is None else f"**{better}**"
+            said = f"one seed, {better}" if compared.n_seeds == 1 else f"**{better}**"
             found.append(
-                f"{said}: LSH and local layers less {other} is {compared.value:+.3f} bits per byte ({compared.verdict()})."
+                f"{said}: LSH and local layers less {other} is {compared.value:+.3f} bits per byte ({compared.verdict})."
             )
     return found
 

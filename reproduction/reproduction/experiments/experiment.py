@@ -58,7 +58,7 @@ class Experiment:
     """Labels of the curve's axes, if cases return one."""
     log_axes: str = ""
     """The curve's logarithmic axes: "", "x" or "xy"."""
-    finding: Callable[[Mapping[str, Line]], list[str]] | None = None
+    finding: Callable[[Mapping[str, Line]], list[str]] = lambda lines: []
     """What follows from the lines that were run at one scale, a sentence each, in numbers: the report's first page."""
     headline: tuple[str, str] | None = None
     """(line, column) of the value that stands for the experiment in ``reformer reproduce --list``; None: the first."""

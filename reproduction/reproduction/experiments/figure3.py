@@ -102,7 +102,7 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
     for data, other, of, column in pairs:
         compared = difference(lines, f"{data}, {other}", f"{data}, {of}", column)
         if compared is not None:
-            found.append(f"{column}: {other} less {of} is {compared.value:+.3f} ({compared.verdict()}).")
+            found.append(f"{column}: {other} less {of} is {compared.value:+.3f} ({compared.verdict}).")
     return found
 
 

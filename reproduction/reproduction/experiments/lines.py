@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 from reproduction.rows import Row
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """Values of one line and column, one for each seed."""
 
     values: tuple[float, ...]
@@ -20,18 +20,13 @@ class Cell:
         return fmean(self.values)
 
     @property
-    def sd(self) -> float | None:
-        """Sample standard deviation over the seeds; None for a single one."""
-        return math.sqrt(self.variance) if len(self.values) > 1 else None
-
-    @property
     def variance(self) -> float:
         """Of the sample, which has two values or more; of a value that is no number, not a number either."""
         return sum((value - self.mean) ** 2 for value in self.values) / (len(self.values) - 1)
 
     def text(self, digits: int) -> str:
-        """ "mean ± sd", or the mean alone for a single seed."""
-        spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
+        """ "mean ± sample standard deviation", or the mean alone for a single seed."""
+        spread = f" ± {math.sqrt(self.variance):.{digits}f}" if len(self.values) > 1 else ""
         return f"{self.mean:.{digits}f}{spread}"
 
 
@@ -57,24 +52,24 @@ class Line:
         values = [row["cost"][name] for row in self.rows if name in row["cost"]]
         return fmean(values) if values else None
 
+    def on(self, hardware: str) -> "Line":
+        """Its rows that were measured on this ``machine``."""
+        return Line(self.name, self.scale, tuple(row for row in self.rows if machine(row) == hardware))
 
-@dataclass(frozen=True)
-class Difference:
-    """How far the mean of one cell is from that of another over the seeds both have, and the spread it is measured by."""
+
+def machine(row: Row) -> str:
+    """What a row was measured on."""
+    hardware = row["hardware"]
+    threads = hardware["torch_threads"]
+    return ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {threads} thread{'s' * (threads != 1)}"
+
+
+class Difference(NamedTuple):
+    """How far the mean of one cell is from that of another over the seeds that both have, and what that is worth in words."""
 
     value: float
-    spread: float | None
-    """Root of the mean variance of the two over their seeds; None where they share a single seed."""
-    by_seed: tuple[float, ...]
-    """The same difference for each of those seeds: what the rows of a seed share (data, order) drops out."""
-
-    def verdict(self) -> str:
-        """ "within" or "beyond the seed-to-seed spread of ...", or that one seed says nothing of it."""
-        if self.spread is None:
-            return "one seed: no spread to compare with"
-        side = "within" if abs(self.value) <= self.spread else "beyond"
-        each = ", ".join(f"{value:+.3f}" for value in self.by_seed)
-        return f"{side} the seed-to-seed spread of {self.spread:.3f}; seed by seed {each}"
+    n_seeds: int
+    verdict: str
 
 
 def seeds_of(lines: Iterable[Line]) -> str:
@@ -91,11 +86,20 @@ def listed(lines: Mapping[str, Line], column: str, digits: int) -> str:
 
 
 def difference(lines: Mapping[str, Line], name: str, from_name: str, column: str) -> Difference | None:
-    """``column`` of line ``name`` less that of line ``from_name``, of the seeds that both have; None without any."""
+    """``column`` of line ``name`` less that of line ``from_name``, of the seeds that both have; None without any.
+
+    The spread that it is measured by is the root of the mean variance of the two. What the rows of a seed share (data, order)
+    drops out of the difference seed by seed.
+    """
     ones, others = (lines[each].by_seed(column) if each in lines else {} for each in (name, from_name))
     shared = sorted(ones.keys() & others.keys())
     if not shared:
         return None
     one, other = (Cell(tuple(values[seed] for seed in shared)) for values in (ones, others))
-    spread = math.sqrt(fmean((one.variance, other.variance))) if len(shared) > 1 else None
-    return Difference(one.mean - other.mean, spread, tuple(ones[seed] - others[seed] for seed in shared))
+    value = one.mean - other.mean
+    if len(shared) == 1:
+        return Difference(value, 1, "one seed: no spread to compare with")
+    spread = math.sqrt(fmean((one.variance, other.variance)))
+    side = "within" if abs(value) <= spread else "beyond"
+    each = ", ".join(f"{ones[seed] - others[seed]:+.3f}" for seed in shared)
+    return Difference(value, len(shared), f"{side} the seed-to-seed spread of {spread:.3f}; seed by seed {each}")

@@ -31,7 +31,7 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
     """Which pattern is better, beside the paper's."""
     compared = {name: difference(lines, name, "paper", "test") for name in _LINES if name != "paper"}
     return [
-        f"{name} less paper is {each.value:+.3f} bits per byte ({each.verdict()})."
+        f"{name} less paper is {each.value:+.3f} bits per byte ({each.verdict})."
         for name, each in compared.items()
         if each is not None
     ]

@@ -142,7 +142,7 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
     compared = difference(lines, "reversible", "ordinary", "cased")
     found = []
     if compared is not None:
-        found.append(f"BLEU of reversible less ordinary layers is {compared.value:+.2f} ({compared.verdict()}).")
+        found.append(f"BLEU of reversible less ordinary layers is {compared.value:+.2f} ({compared.verdict}).")
     for name, line in lines.items():
         cells = {column: line.cell(column) for column in (*_TEST, *_IN_DOMAIN)}
         values = ", ".join(f"{column} {cell.text(2)}" for column, cell in cells.items() if cell is not None)

@@ -1,6 +1,6 @@
 """The whole report: what was reproduced, at which scale, with what result; and what was not run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -11,7 +11,7 @@ from reproduction.experiments.registry import NAMES, experiment
 from reproduction.figures import Curve, Panel, draw
 from reproduction.page import html_page
 from reproduction.report.results import lines, read_results
-from reproduction.report.section import NOT_RUN, SHOWN_SCALES, findings, markdown_table, section
+from reproduction.report.section import NOT_RUN, SHOWN_SCALES, markdown_table, section
 from reproduction.rows import Row
 
 TITLE = "Results: the Reformer, reproduced"
@@ -66,7 +66,8 @@ def write_report(results: Path, document: Path) -> list[Path]:
                 path.unlink(missing_ok=True)
         drawn += here
         sections.append(section(each, rows, [path.relative_to(document.parent).as_posix() for path in here]))
-    parts = [_INTRODUCTION, *_found(experiments, rows), _summary(experiments, rows), *sections, _survey()]
+    parts = [_INTRODUCTION, *_found(experiments, rows), _summary(experiments, rows), *sections]
+    parts += ["## What a reader needs to repeat it", markdown_table(("question", "answer"), _SURVEY)]
     text = "\n\n".join(parts) + "\n"
     page = document.with_suffix(".html")
     document.parent.mkdir(parents=True, exist_ok=True)
@@ -75,33 +76,25 @@ def write_report(results: Path, document: Path) -> list[Path]:
     return [document, page, *drawn]
 
 
-def draw_curves(experiment: Experiment, scale: str, found: Sequence[Line], path: Path) -> bool:
+def draw_curves(experiment: Experiment, scale: str, found: Mapping[str, Line], path: Path) -> bool:
     """A curve for each line, the mean over seeds with their range; whether any line has one.
 
     Lines that fill other columns are in other units, and so in a panel of their own, which is called as those columns.
     """
     filled = {case.row: ", ".join(case.columns) for case in experiment.cases(scale, 0)}
-    panels: dict[str, list[Curve]] = {}
-    for line in found:
-        if any(row.get("curve") for row in line.rows):
-            panels.setdefault(filled.get(line.name, ""), []).append(_mean_curve(line))
-    if experiment.curve is None or not panels:
+    drawn = [
+        (filled[name], _mean_curve(line)) for name, line in found.items() if any(row.get("curve") for row in line.rows)
+    ]
+    if experiment.curve is None or not drawn:
         return False
-    x_label, y_label = experiment.curve
-    whole = f"{experiment.name} ({scale})"
-    draw(
-        [
-            Panel(
-                title=columns if len(panels) > 1 else whole,
-                x_label=x_label,
-                y_label=y_label,
-                curves=curves,
-                log_axes=experiment.log_axes,
-            )
-            for columns, curves in panels.items()
-        ],
-        path,
-    )
+    labels = dict(zip(("x_label", "y_label"), experiment.curve, strict=True))
+    panels = []
+    units = list(dict.fromkeys(columns for columns, _ in drawn))
+    for columns in units:
+        title = columns if len(units) > 1 else f"{experiment.name} ({scale})"
+        curves = [curve for its, curve in drawn if its == columns]
+        panels.append(Panel(title=title, curves=curves, log_axes=experiment.log_axes, **labels))
+    draw(panels, path)
     return True
 
 
@@ -122,29 +115,23 @@ def _found(experiments: Sequence[Experiment], rows: Sequence[Row]) -> list[str]:
         for each in experiments
         for scale in SHOWN_SCALES
         if scale in each.seeds
-        for sentence in findings(each, lines(each, rows, scale))
+        for sentence in each.finding(lines(each, rows, scale))
     ]
     return ["## What was found", "\n".join(points)] if points else []
+
+
+def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:
+    head = ["name", "what", *SHOWN_SCALES]
+    states = ([_state(each, rows, scale) for scale in SHOWN_SCALES] for each in experiments)
+    return markdown_table(head, ([f"`{each.name}`", each.title, *its] for each, its in zip(experiments, states)))
 
 
 def _state(each: Experiment, rows: Sequence[Row], scale: str) -> str:
     if scale not in each.seeds:
         return "–"
-    wanted = {case.row for case in each.cases(scale, 0)}
-    found = [line for line in lines(each, rows, scale) if line.name in wanted]
+    found = lines(each, rows, scale)
     if not found:
         return NOT_RUN
-    seeds = sorted({len(line.rows) for line in found})
+    seeds = sorted({len(line.rows) for line in found.values()})
     many = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    return f"{len(found)} of {len(wanted)} lines, {many} seed{'s' * (many != '1')}"
-
-
-def _summary(experiments: Sequence[Experiment], rows: Sequence[Row]) -> str:
-    table = (
-        [f"`{each.name}`", each.title, *(_state(each, rows, scale) for scale in SHOWN_SCALES)] for each in experiments
-    )
-    return markdown_table(["name", "what", *SHOWN_SCALES], table)
-
-
-def _survey() -> str:
-    return f"## What a reader needs to repeat it\n\n{markdown_table(('question', 'answer'), _SURVEY)}"
+    return f"{len(found)} of {len(each.current(scale))} lines, {many} seed{'s' * (many != '1')}"

@@ -1,13 +1,12 @@
 """An experiment in a few lines of plain text: what it is, the paper's number, ours, and where that was measured."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from reformer.training.progress import format_duration
 from reproduction.experiments.experiment import Experiment
-from reproduction.experiments.lines import Line
+from reproduction.experiments.lines import Line, machine
 from reproduction.report.results import lines
-from reproduction.report.section import NOT_RUN, SHOWN_SCALES, machine
+from reproduction.report.section import NOT_RUN, SHOWN_SCALES
 from reproduction.rows import Row
 
 
@@ -18,15 +17,13 @@ def listing(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
 
 
 def _scale(experiment: Experiment, rows: Sequence[Row], scale: str) -> str:
-    found = {line.name: line for line in lines(experiment, rows, scale)}
-    names = list(dict.fromkeys(case.row for case in experiment.cases(scale, 0)))
+    found, names = lines(experiment, rows, scale), list(experiment.current(scale))
     wanted = experiment.headline if experiment.headline and experiment.headline[0] in names else None
     name, column = wanted or (names[0], experiment.columns[0])
     paper = experiment.paper.get((name, column))
     beside = "" if paper is None else f"paper {paper:g}, "
-    return f"{scale}: {name}, {column}: {beside}ours {_ours(experiment, found.get(name), column)}" + (
-        f"; {len(found)} of {len(names)} lines run" if found else ""
-    )
+    run = f"; {len(found)} of {len(names)} lines run" if found else ""
+    return f"{scale}: {name}, {column}: {beside}ours {_ours(experiment, found.get(name), column)}{run}"
 
 
 def _ours(experiment: Experiment, line: Line | None, column: str) -> str:
@@ -35,8 +32,7 @@ def _ours(experiment: Experiment, line: Line | None, column: str) -> str:
         return NOT_RUN
     last = line.rows[-1]
     # Seconds of another machine say nothing of this one's.
-    alike = replace(line, rows=tuple(row for row in line.rows if machine(row) == machine(last)))
-    seconds = alike.mean_cost("seconds")
+    seconds = line.on(machine(last)).mean_cost("seconds")
     how = [f"seeds: {len(cell.values)}", machine(last)]
     how += [] if seconds is None else [f"{format_duration(seconds)} a seed"]
     return f"{cell.text(experiment.digits)} ({', '.join([*how, last['date'][:10]])})"

@@ -33,8 +33,8 @@ def read_results(folder: Path) -> list[Row]:
     return found
 
 
-def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> list[Line]:
-    """The lines of ``experiment`` that were run at ``scale``, in the experiment's order.
+def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> dict[str, Line]:
+    """The lines of ``experiment`` that were run at ``scale`` by name, in the experiment's order.
 
     Rows of a config that the experiment no longer has do not count: beside its notes they would say what is not so. Of each
     seed the newest row counts. Raises ValueError for seeds that were measured on different data: a mean over them means nothing.
@@ -45,13 +45,14 @@ def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> list[Line]
         is_ours = row.get("experiment") == experiment.name and row["scale"] == scale
         if is_ours and current.get(row["row"]) == row["config_id"]:
             found[row["row"]][row["seed"]] = row
-    kept = [Line(name, scale, tuple(row for _, row in sorted(seeds.items()))) for name, seeds in found.items() if seeds]
-    for line in kept:
+    for name, seeds in found.items():
         # The first rows kept no checksums, and what is drawn from seeds has none.
-        data = [row["checksums"] for row in line.rows if row.get("checksums")]
+        data = [row["checksums"] for row in seeds.values() if row.get("checksums")]
         if any(each != data[0] for each in data):
             raise ValueError(
-                f"{experiment.name}, {scale}, {line.name}: its seeds were measured on different data (checksums differ: "
-                f"{', '.join(row['date'] for row in line.rows)}); measure them anew on one, or remove the others"
+                f"{experiment.name}, {scale}, {name}: its seeds were measured on different data (checksums differ: "
+                f"{', '.join(row['date'] for row in seeds.values())}); measure them anew on one, or remove the others"
             )
-    return kept
+    return {
+        name: Line(name, scale, tuple(seeds[seed] for seed in sorted(seeds))) for name, seeds in found.items() if seeds
+    }

@@ -1,14 +1,13 @@
 """One experiment as Markdown: the table beside the paper's, then where each line comes from."""
 
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 
 from reformer.training.progress import format_bytes, format_duration
 from reproduction.experiments.experiment import SCALES, Experiment
-from reproduction.experiments.lines import Line, seeds_of
+from reproduction.experiments.lines import Line, machine, seeds_of
 from reproduction.report.results import lines
-from reproduction.rows import Row
+from reproduction.rows import Row, values
 from reproduction.tables import markdown
 
 NOT_RUN = "not run"
@@ -23,20 +22,14 @@ def section(experiment: Experiment, rows: Sequence[Row], figures: Sequence[str])
     for scale, found in ran.items():
         if found:
             parts.append(f"### {experiment.name}, {scale}: {experiment.notes.get(scale, '')}".rstrip(": "))
-            parts += [
-                _grid(experiment, scale, found),
-                *_unequal(found),
-                *findings(experiment, found),
-                _protocols(found),
-            ]
+            parts += [_grid(experiment, scale, found), *_unequal(found), *experiment.finding(found), _protocols(found)]
             parts.append(_origins(experiment, found))
-    for scale, found in ran.items():
-        if not found:
-            note = experiment.notes.get(scale, "")
-            parts.append(f"{experiment.name}, {scale}: {NOT_RUN}{f' ({note})' if note else ''}.")
-            if scale == "paper" and experiment.paper:
-                parts.append(_grid(experiment, scale, found))
-            parts += _estimates(experiment, rows, scale)
+    for scale in (scale for scale, found in ran.items() if not found):
+        note = experiment.notes.get(scale, "")
+        parts.append(f"{experiment.name}, {scale}: {NOT_RUN}{f' ({note})' if note else ''}.")
+        if scale == "paper" and experiment.paper:
+            parts.append(_grid(experiment, scale, {}))
+        parts += _estimates(experiment, rows, scale)
     parts += [f"![{experiment.title}]({figure})" for figure in figures]
     return "\n\n".join(parts)
 
@@ -47,12 +40,11 @@ def _caption(experiment: Experiment) -> str:
     return f"{experiment.metric}{better}{beside}. `reformer reproduce {experiment.name}`"
 
 
-def _grid(experiment: Experiment, scale: str, found: Sequence[Line]) -> str:
-    by_name = {line.name: line for line in found}
+def _grid(experiment: Experiment, scale: str, found: Mapping[str, Line]) -> str:
     filled = {case.row: experiment.filled(case) for case in experiment.cases(scale, 0)}
-    columns = [name for name in experiment.columns if any(name in each for each in filled.values())]
+    columns = [name for name in experiment.columns if any(name in its for its in filled.values())]
     cells = (
-        [name, *(_cell(experiment, by_name.get(name), name, column, column in its) for column in columns)]
+        [name, *(_cell(experiment, found.get(name), name, column, column in its) for column in columns)]
         for name, its in filled.items()
     )
     return markdown_table(["", *columns], cells)
@@ -70,42 +62,34 @@ def _cell(experiment: Experiment, line: Line | None, name: str, column: str, app
     return f"{'–' if paper is None else f'{paper:g}'} \\| **{ours}**"
 
 
-def findings(experiment: Experiment, found: Sequence[Line]) -> list[str]:
-    """What the experiment says of its own lines, a sentence each."""
-    return [] if experiment.finding is None else experiment.finding({line.name: line for line in found})
-
-
-def _unequal(found: Sequence[Line]) -> list[str]:
+def _unequal(found: Mapping[str, Line]) -> list[str]:
     """A warning where the means of a table, and so its curves, are not over the same seeds."""
-    if len({tuple(sorted(row["seed"] for row in line.rows)) for line in found}) == 1:
+    if len({tuple(row["seed"] for row in line.rows) for line in found.values()}) == 1:
         return []
-    return [
-        f"Lines have {seeds_of(found)}, and each mean and curve is over its own; differences are over the seeds both have."
-    ]
+    many = seeds_of(found.values())
+    return [f"Lines have {many}, and each mean and curve is over its own; differences are over the seeds both have."]
 
 
-def _protocols(found: Sequence[Line]) -> str:
+def _protocols(found: Mapping[str, Line]) -> str:
     """How each line was measured, said once where all were measured alike."""
-    of_line = {line.name: "; ".join(dict.fromkeys(row["protocol"] for row in line.rows)) for line in found}
+    of_line = {name: "; ".join(dict.fromkeys(row["protocol"] for row in line.rows)) for name, line in found.items()}
     if len(set(of_line.values())) == 1:
         return f"Measured: {next(iter(of_line.values()))}."
     return "\n".join(["Measured:", "", *(f"- {name}: {protocol}." for name, protocol in of_line.items())])
 
 
-def _origins(experiment: Experiment, found: Sequence[Line]) -> str:
+def _origins(experiment: Experiment, found: Mapping[str, Line]) -> str:
     head = ["line", "seeds", "steps", "time a seed", "peak memory", "hardware", "date", "commit", "command"]
-    table = markdown_table(head, (_origin(experiment, line) for line in found))
-    changed = any(row["code"]["dirty"] for line in found for row in line.rows)
+    table = markdown_table(head, (_origin(experiment, line) for line in found.values()))
+    changed = any(row["code"]["dirty"] for line in found.values() for row in line.rows)
     said = "\n\nWith changes: the checkout held changes that were not committed; [log.md](log.md) says which."
     return table + said * changed
 
 
 def _origin(experiment: Experiment, line: Line) -> list[str]:
-    machines: dict[str, list[Row]] = {}
-    for row in line.rows:
-        machines.setdefault(machine(row), []).append(row)
+    machines = dict.fromkeys(map(machine, line.rows))
     # Seconds of one machine say nothing beside another's: a mean for each.
-    seconds = [replace(line, rows=tuple(rows)).mean_cost("seconds") for rows in machines.values()]
+    seconds = [line.on(each).mean_cost("seconds") for each in machines]
     steps, peak = line.mean_cost("steps"), line.mean_cost("peak_memory_bytes")
     commits = dict.fromkeys(commit_of(row) for row in line.rows)
     dates = sorted({row["date"][:10] for row in line.rows})
@@ -130,6 +114,7 @@ def _command(experiment: Experiment, line: Line) -> str:
 
 
 def commit_of(row: Row) -> str:
+    """The commit that measured a row, after those that trained what it measured."""
     code = row["code"]
     earlier = "".join(f"{commit[:10]}, " for commit in code.get("earlier_commits", []))
     return f"{earlier}{str(code['commit'])[:10]}" + (" with changes" if code["dirty"] else "")
@@ -137,14 +122,9 @@ def commit_of(row: Row) -> str:
 
 def _estimates(experiment: Experiment, rows: Sequence[Row], scale: str) -> list[str]:
     """What the lines of a scale that was not run would take, from measured passes: the newest of every line."""
-    current = experiment.current(scale)
-    found = {
-        row["row"]: row
-        for row in rows
-        if row.get("estimate") == experiment.name
-        and row["scale"] == scale
-        and current.get(row["row"]) == row["config_id"]
-    }
+    current, ours = experiment.current(scale), (experiment.name, scale)
+    here = [row for row in rows if values(row, "estimate", "scale") == ours]
+    found = {row["row"]: row for row in here if current.get(row["row"]) == row["config_id"]}
     if not found:
         return []
     rest = [[name, *[NOT_RUN] * 8] for name in current if name not in found]
@@ -178,13 +158,6 @@ def _estimate(row: Row) -> list[str]:
         commit_of(row),
         f"`{row['command']}`",
     ]
-
-
-def machine(row: Row) -> str:
-    """What a row was measured on."""
-    hardware = row["hardware"]
-    threads = hardware["torch_threads"]
-    return ", ".join(hardware["gpus"]) or f"{hardware['cpu']}, {threads} thread{'s' * (threads != 1)}"
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

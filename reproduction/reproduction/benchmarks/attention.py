@@ -116,10 +116,10 @@ class _Measurement:
 
     def _turns(self, place: Place) -> Generator[Row | None]:
         shape, contender = self._shape, ATTENTION[self._contender]
-        require_present(self._contender, self._device, shape.dtype, shape.head_dim)
+        runs = require_present(self._contender, self._device, shape.dtype, shape.head_dim)
         one = predicted(lambda length: self._time(shape.at(length)), shape.seq_len, contender.growth)
         calls = Plan(warmups=1, repeats=1) if one is None else plan(one * shape.batch, warmed=False, **self._limits)
-        extra = {"runs": self._worker.call("runs", timeout=self._patience, shape=shape), "timed": contender.timed}
+        extra: Row = {"runs": runs, "timed": contender.timed}
         if calls.warmups:
             if self._device == "cuda":
                 # The first call of a shape compiles kernels.

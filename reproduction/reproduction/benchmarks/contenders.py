@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch.nn.attention import SDPBackend
 
 from reformer.ops import choose_implementation
 from reproduction.benchmarks import operations, peers
@@ -62,8 +64,10 @@ ATTENTION: dict[str, Contender] = {
         peers.reformer_pytorch_attention,
     ),
     "sdpa": _sdpa("of given q, k, v; torch picks the kernel", operations.sdpa),
-    "sdpa-flash": _sdpa("FlashAttention kernel", operations.sdpa_flash, cuda_only=True),
-    "sdpa-cudnn": _sdpa("cuDNN kernel", operations.sdpa_cudnn, cuda_only=True),
+    "sdpa-flash": _sdpa(
+        "FlashAttention kernel", partial(operations.sdpa, backend=SDPBackend.FLASH_ATTENTION), cuda_only=True
+    ),
+    "sdpa-cudnn": _sdpa("cuDNN kernel", partial(operations.sdpa, backend=SDPBackend.CUDNN_ATTENTION), cuda_only=True),
     "reformer-layer": Contender(
         timed="LSHSelfAttention layer: projections to qk and v, what `reformer` times, projection of the output",
         build=operations.lsh_layer,
@@ -91,15 +95,16 @@ ATTENTION: dict[str, Contender] = {
 }
 
 
-def require_present(name: str, device: str, dtype: str, width: int) -> None:
-    """Raise NotRun, with the reason, if the contender ``name`` cannot be measured here."""
+def require_present(name: str, device: str, dtype: str, width: int) -> str:
+    """Of ours: the implementation that will run, else "". Raises NotRun, with the reason, if it cannot be measured here."""
     contender = ATTENTION[name]
     if contender.package is not None:
         require_installed(contender.package)
     if contender.cuda_only and device != "cuda":
         raise NotRun("needs a CUDA device")
-    if contender.impl is not None:
-        try:
-            choose_implementation(contender.impl, torch.device(device), DTYPES[dtype], width)
-        except ValueError as reason:
-            raise NotRun(str(reason)) from reason
+    if contender.impl is None:
+        return ""
+    try:
+        return choose_implementation(contender.impl, torch.device(device), DTYPES[dtype], width).name
+    except ValueError as reason:
+        raise NotRun(str(reason)) from reason

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -40,15 +41,17 @@ def require_correct(device: str, dtypes: tuple[str, ...]) -> list[str]:
 
     Raises OpsIncorrect naming the implementation, the case and the difference.
     """
-    checked = []
     for dtype in dtypes:
-        _refuse_if_wrong("hashing", dtype, {"hash_vectors and sort_by_bucket": partial(_check_hashing, device, dtype)})
-    for name in _IMPLEMENTATIONS:
-        for dtype in dtypes:
-            if _serves(name, device, dtype):
-                _refuse_if_wrong(f"impl={name!r}", dtype, _checks(name, device, dtype))
-                checked.append(f"{name} ({dtype})")
-    return checked
+        _require("hashing", dtype, "hash_vectors and sort_by_bucket", partial(_check_hashing, device, dtype))
+    served = [(name, dtype) for name, dtype in product(_IMPLEMENTATIONS, dtypes) if _serves(name, device, dtype)]
+    for name, dtype in served:
+        for seed, shape in enumerate(_LSH_SHAPES):
+            check = partial(_check_lsh, name, device, dtype, shape, seed)
+            _require(f"impl={name!r}", dtype, f"lsh_attention, {shape}", check)
+        for length in _LOCAL_LENGTHS:
+            check = partial(_check_local, name, device, dtype, length)
+            _require(f"impl={name!r}", dtype, f"local_attention, length {length}", check)
+    return [f"{name} ({dtype})" for name, dtype in served]
 
 
 def _serves(name: str, device: str, dtype: str) -> bool:
@@ -59,27 +62,14 @@ def _serves(name: str, device: str, dtype: str) -> bool:
     return True
 
 
-def _checks(name: str, device: str, dtype: str) -> dict[str, Callable[[], None]]:
-    lsh = {
-        f"lsh_attention, {shape}": partial(_check_lsh, name, device, dtype, shape, seed)
-        for seed, shape in enumerate(_LSH_SHAPES)
-    }
-    local = {
-        f"local_attention, length {length}": partial(_check_local, name, device, dtype, length)
-        for length in _LOCAL_LENGTHS
-    }
-    return {**lsh, **local}
-
-
-def _refuse_if_wrong(who: str, dtype: str, checks: dict[str, Callable[[], None]]) -> None:
-    for what, check in checks.items():
-        try:
-            check()
-        except AssertionError as error:
-            words = " ".join(str(error).split())[:300]
-            raise OpsIncorrect(
-                f"no benchmark while {who} is wrong in {dtype}: {what}: {words}; see: pytest tests/ops"
-            ) from error
+def _require(who: str, dtype: str, what: str, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except AssertionError as error:
+        words = " ".join(str(error).split())[:300]
+        raise OpsIncorrect(
+            f"no benchmark while {who} is wrong in {dtype}: {what}: {words}; see: pytest tests/ops"
+        ) from error
 
 
 def _check_hashing(device: str, dtype: str) -> None:
@@ -107,24 +97,17 @@ def _check_hashing(device: str, dtype: str) -> None:
 
 def _check_lsh(name: str, device: str, dtype: str, shape: dict[str, Any], seed: int) -> None:
     inputs = lsh_inputs(**shape, seed=seed)
-    buckets = inputs.buckets.to(device)
     segments = None if inputs.segment_ids is None else inputs.segment_ids.to(device)
-
-    def attention(impl: str) -> Callable[..., Any]:
-        return lambda qk, v: lsh_attention(
-            qk, v, buckets, chunk_len=_CHUNK, segment_ids=segments, return_lse=True, impl=impl
-        )
-
-    qk, v = inputs.qk.to(device), inputs.v.to(device)
-    _, lse = attention("reference")(qk, v)
-    assert_close_to_float64(attention(name), attention("reference"), (qk, v), DTYPES[dtype], lse=lse)
+    options = {"buckets": inputs.buckets.to(device), "segment_ids": segments}
+    _compare(partial(lsh_attention, **options), name, (inputs.qk.to(device), inputs.v.to(device)), dtype)
 
 
 def _check_local(name: str, device: str, dtype: str, length: int) -> None:
-    q, k, v = (exact_normal(2, 2, length, 16, seed=seed).to(device) for seed in range(3))
+    tensors = tuple(exact_normal(2, 2, length, 16, seed=seed).to(device) for seed in range(3))
+    _compare(local_attention, name, tensors, dtype)
 
-    def attention(impl: str) -> Callable[..., Any]:
-        return lambda q, k, v: local_attention(q, k, v, chunk_len=_CHUNK, return_lse=True, impl=impl)
 
-    _, lse = attention("reference")(q, k, v)
-    assert_close_to_float64(attention(name), attention("reference"), (q, k, v), DTYPES[dtype], lse=lse)
+def _compare(op: Callable[..., Any], name: str, tensors: tuple[torch.Tensor, ...], dtype: str) -> None:
+    ours, definition = (partial(op, chunk_len=_CHUNK, return_lse=True, impl=impl) for impl in (name, "reference"))
+    _, lse = definition(*tensors)
+    assert_close_to_float64(ours, definition, tensors, DTYPES[dtype], lse=lse)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +17,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from reformer.layers import LSHSelfAttention
 from reformer.ops import (
     automatic_n_buckets,
-    choose_implementation,
     hash_vectors,
     local_attention,
     lsh_attention,
@@ -87,90 +88,54 @@ class Operation:
 
     call: Callable[..., Tensor]
     leaves: tuple[Tensor, ...]
-    runs: str = ""
-    """Of ours: the implementation that runs."""
 
 
 def lsh(shape: Shape, inputs: Inputs, impl: str) -> Operation:
     """Hashing with given rotations, sort, and LSH attention of qk and v."""
     n_hashes, chunk_len, n_buckets = shape.hashing()
-    rotations = random_rotations(
-        shape.head_dim,
-        n_hashes=n_hashes,
-        n_buckets=n_buckets,
-        n_heads=shape.n_heads,
-        generator=torch.Generator().manual_seed(0),
-        device=inputs.device,
+    sizes = {"n_hashes": n_hashes, "n_buckets": n_buckets, "n_heads": shape.n_heads}
+    generator = torch.Generator().manual_seed(0)
+    rotations = random_rotations(shape.head_dim, **sizes, generator=generator, device=inputs.device)  # type: ignore[arg-type]
+    attention: Callable[..., Tensor] = partial(lsh_attention, chunk_len=chunk_len, impl=impl)  # type: ignore[assignment]
+    return Operation(
+        call=lambda qk, v: attention(qk, v, hash_vectors(qk, rotations, n_buckets)), leaves=inputs.heads(2)
     )
-
-    def call(qk: Tensor, v: Tensor) -> Tensor:
-        return lsh_attention(qk, v, hash_vectors(qk, rotations, n_buckets), chunk_len=chunk_len, impl=impl)
-
-    return Operation(call=call, leaves=inputs.heads(2), runs=_runs(shape, inputs, impl))
 
 
 def lsh_layer(shape: Shape, inputs: Inputs, impl: str) -> Operation:
     """The layer with its projections; gradients of the input and of its weights."""
     n_hashes, chunk_len, n_buckets = shape.hashing()
+    sizes = {"n_hashes": n_hashes, "n_buckets": n_buckets, "chunk_len": chunk_len}
     width = shape.n_heads * shape.head_dim
-    layer = LSHSelfAttention(
-        width, shape.n_heads, n_hashes=n_hashes, n_buckets=n_buckets, chunk_len=chunk_len, impl=impl
-    ).to(inputs.device, inputs.dtype)
-    return Operation(
-        call=lambda x, *_: layer(x, seed=0),
-        leaves=(*inputs.hidden(1), *layer.parameters()),
-        runs=_runs(shape, inputs, impl),
-    )
+    layer = LSHSelfAttention(width, shape.n_heads, **sizes, impl=impl).to(inputs.device, inputs.dtype)  # type: ignore[arg-type]
+    return Operation(call=lambda x, *_: layer(x, seed=0), leaves=(*inputs.hidden(1), *layer.parameters()))
 
 
 def local(shape: Shape, inputs: Inputs, impl: str) -> Operation:
     """Local attention with separate keys: own chunk and the one before."""
+    attention: Callable[..., Tensor] = partial(local_attention, chunk_len=shape.chunk_len, impl=impl)  # type: ignore[assignment]
+    return Operation(call=attention, leaves=inputs.heads(3))
+
+
+def sdpa(shape: Shape, inputs: Inputs, backend: SDPBackend | None = None) -> Operation:
+    """torch's full attention, causal; by ``backend`` or an error (None: whichever kernel torch picks)."""
 
     def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return local_attention(q, k, v, chunk_len=shape.chunk_len, impl=impl)
+        with nullcontext() if backend is None else sdpa_kernel(backend):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    return Operation(call=call, leaves=inputs.heads(3), runs=_runs(shape, inputs, impl))
-
-
-def _runs(shape: Shape, inputs: Inputs, impl: str) -> str:
-    return choose_implementation(impl, torch.device(inputs.device), inputs.dtype, shape.head_dim).name
-
-
-def sdpa(shape: Shape, inputs: Inputs) -> Operation:
-    """torch's full attention, causal, whichever kernel it picks."""
-    return Operation(
-        call=lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), leaves=inputs.heads(3)
-    )
-
-
-def sdpa_flash(shape: Shape, inputs: Inputs) -> Operation:
-    """Causal, FlashAttention or an error."""
-    return _with_backend(sdpa(shape, inputs), SDPBackend.FLASH_ATTENTION)
-
-
-def sdpa_cudnn(shape: Shape, inputs: Inputs) -> Operation:
-    """Causal, cuDNN or an error."""
-    return _with_backend(sdpa(shape, inputs), SDPBackend.CUDNN_ATTENTION)
-
-
-def _with_backend(operation: Operation, backend: SDPBackend) -> Operation:
-    def call(*tensors: Tensor) -> Tensor:
-        with sdpa_kernel(backend):
-            return operation.call(*tensors)
-
-    return Operation(call=call, leaves=operation.leaves)
+    return Operation(call=call, leaves=inputs.heads(3))
 
 
 def flex_local(shape: Shape, inputs: Inputs) -> Operation:
     """Causal attention to the own chunk and the one before, by FlexAttention."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    chunk_len = shape.chunk_len
-    assert chunk_len is not None
+    chunk_len, length = shape.chunk_len or 1, shape.seq_len
 
     def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return (j <= i) & (i // chunk_len - j // chunk_len <= 1)
 
-    mask = create_block_mask(sees, None, None, shape.seq_len, shape.seq_len, device=inputs.device)
+    mask = create_block_mask(sees, None, None, length, length, device=inputs.device)
     compiled: Callable[..., Tensor] = torch.compile(flex_attention)
-    return Operation(call=lambda q, k, v: compiled(q, k, v, block_mask=mask), leaves=inputs.heads(3))
+    return Operation(call=partial(compiled, block_mask=mask), leaves=inputs.heads(3))

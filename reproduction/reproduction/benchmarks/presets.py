@@ -10,13 +10,19 @@ _PEERS = ("transformers", "reformer-pytorch")
 _LAYERS = ("reformer-layer", "transformers-layer", "reformer-pytorch-layer")
 _ROUNDS = (1, 2, 4, 8)
 
+
+def _lengths(first: int, last: int, step: int = 1) -> tuple[int, ...]:
+    """Powers of two."""
+    return tuple(2**power for power in range(first, last + 1, step))
+
+
 _OP = AttentionOptions(
     contenders=("reformer", "reformer-native", "reformer-eager", *_PEERS, "sdpa", *_LAYERS),
     seq_len=(16_384,),
 )
 _GPU = AttentionOptions(
     contenders=("reformer", "sdpa", "sdpa-flash", "sdpa-cudnn"),
-    seq_len=tuple(2**power for power in range(10, 21)),
+    seq_len=_lengths(10, 20),
     n_hashes=_ROUNDS,
     dtype=("bfloat16",),
     repeats=10,
@@ -59,7 +65,7 @@ ATTENTION_PRESETS: dict[str, tuple[str, AttentionOptions]] = {
         "The paper's figure 5 right at twice its tokens: 65,536 a step, lengths 1,024 to 65,536; full attention, LSH-1, 2, 4, 8.",
         AttentionOptions(
             contenders=("reformer", "sdpa"),
-            seq_len=tuple(2**power for power in range(10, 17)),
+            seq_len=_lengths(10, 16),
             tokens=65_536,
             n_heads=4,
             n_hashes=_ROUNDS,
@@ -73,7 +79,7 @@ ATTENTION_PRESETS: dict[str, tuple[str, AttentionOptions]] = {
         "From which length on LSH-1, 2, 4, 8 are faster than full attention: 256 to 16,384 tokens.",
         AttentionOptions(
             contenders=("reformer", "sdpa"),
-            seq_len=tuple(2**power for power in range(8, 15)),
+            seq_len=_lengths(8, 14),
             n_hashes=_ROUNDS,
             memory=False,
         ),
@@ -84,7 +90,7 @@ ATTENTION_PRESETS: dict[str, tuple[str, AttentionOptions]] = {
         dataclasses.replace(
             _GPU,
             contenders=("reformer", "sdpa"),
-            seq_len=tuple(4**power for power in range(5, 11)),
+            seq_len=_lengths(10, 20, step=2),
             dtype=("float32",),
             repeats=5,
             max_seconds=5.0,

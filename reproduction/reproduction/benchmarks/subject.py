@@ -24,10 +24,6 @@ class AttentionSubject:
         self._inputs: tuple[Shape, Inputs] | None = None
         self._operations: dict[Shape, Operation] = {}
 
-    def runs(self, shape: Shape) -> str:
-        """Of ours: the implementation that runs."""
-        return self.operation(shape).runs
-
     def time(self, shape: Shape, direction: str) -> float:
         """Seconds of one call."""
         return seconds_of(self.call(shape, direction), self._device)

@@ -25,13 +25,8 @@ from reproduction.experiments.lines import Line
 from reproduction.rows import Row
 from reproduction.worker import Worker
 
-_TOKENS = {"smoke": 512, "laptop": 32_768, "gpu": 32_768}
-_LENGTHS = {"smoke": (128, 512), "laptop": (1024, 2048, 4096, 8192, 16_384, 32_768)}
-_LENGTHS["gpu"] = _LENGTHS["laptop"]
-_LINES: dict[str, int | None] = {"full": None, "LSH-1": 1, "LSH-2": 2, "LSH-4": 4, "LSH-8": 8}
-_REPEATS = 3
 # Digitised to ±3%: hardware not stated, whole training steps.
-PAPER_LENGTHS = _LENGTHS["laptop"]
+PAPER_LENGTHS = (1024, 2048, 4096, 8192, 16_384, 32_768)
 PAPER = {
     "full": (0.17, 0.30, 0.48, 0.98, 1.9, 3.5),
     "LSH-1": (0.10, 0.083, 0.072, 0.068, 0.071, 0.075),
@@ -39,34 +34,27 @@ PAPER = {
     "LSH-4": (0.205, 0.18, 0.16, 0.16, 0.19, 0.23),
     "LSH-8": (0.32, 0.29, 0.28, 0.30, 0.355, 0.44),
 }
+_TOKENS = {"smoke": 512, "laptop": 32_768, "gpu": 32_768}
+_LENGTHS = {"smoke": (128, 512), "laptop": PAPER_LENGTHS, "gpu": PAPER_LENGTHS}
+_ROUNDS: dict[str, int | None] = {"full": None, "LSH-1": 1, "LSH-2": 2, "LSH-4": 4, "LSH-8": 8}
+_REPEATS = 3
 
 
-def _column(length: int, tokens: int) -> str:
-    return f"{length:,} x {tokens // length}"
-
-
-def _shapes(scale: str, rounds: int | None) -> dict[str, Shape]:
-    tokens = _TOKENS[scale]
-    dtype = "bfloat16" if scale == "gpu" else "float32"
-    return {
-        _column(length, tokens): Shape(
-            batch=tokens // length,
-            seq_len=length,
-            n_heads=8,
-            head_dim=64,
-            dtype=dtype,
-            n_hashes=rounds,
-            chunk_len=None if rounds is None else 64,
-        )
-        for length in _LENGTHS[scale]
-    }
+def _columns(scale: str) -> dict[str, int]:
+    """The length of each column."""
+    return {f"{length:,} x {_TOKENS[scale] // length}": length for length in _LENGTHS[scale]}
 
 
 def cases(scale: str, seed: int) -> list[Case]:
     """One case a kind of attention."""
 
     def case(row: str, rounds: int | None) -> Case:
-        shapes = _shapes(scale, rounds)
+        same = {"n_heads": 8, "head_dim": 64, "dtype": "bfloat16" if scale == "gpu" else "float32"}
+        hashing = {"n_hashes": rounds, "chunk_len": None if rounds is None else 64}
+        shapes = {
+            column: Shape(batch=_TOKENS[scale] // length, seq_len=length, **same, **hashing)  # type: ignore[arg-type]
+            for column, length in _columns(scale).items()
+        }
 
         def run(place: Place) -> Generator[Row | None]:
             began = perf_counter()
@@ -86,28 +74,28 @@ def cases(scale: str, seed: int) -> list[Case]:
         config = {"shapes": {column: asdict(shape) for column, shape in shapes.items()}, "repeats": _REPEATS}
         return Case(row=row, seed=seed, config=config, run=run, columns=tuple(shapes))
 
-    return [case(row, rounds) for row, rounds in _LINES.items()]
+    return [case(row, rounds) for row, rounds in _ROUNDS.items()]
 
 
 def finding(lines: Mapping[str, Line]) -> list[str]:
     """How many times as long the longest sequences take as the shortest, at as many tokens."""
     found = []
     for name, line in lines.items():
-        short, *_, long = _shapes(line.scale, _LINES.get(name))
+        short, *_, long = _columns(line.scale)
         from_, to = line.cell(short), line.cell(long)
         if from_ and to:
             found.append(f"{name} {to.mean / from_.mean:.2f}")
     return [f"seconds at {long} in those at {short}: {', '.join(found)}."] if found else []
 
 
-_LAPTOP = tuple(_column(length, _TOKENS["laptop"]) for length in _LENGTHS["laptop"])
+_LAPTOP = tuple(_columns("laptop"))
 
 EXPERIMENT = Experiment(
     name="figure5-right",
     title="Figure 5, right: seconds by length at 32,768 tokens a step",
     metric="seconds of one attention, forward and backward",
     better="lower",
-    columns=(*_LAPTOP, *(_column(length, _TOKENS["smoke"]) for length in _LENGTHS["smoke"])),
+    columns=(*_LAPTOP, *_columns("smoke")),
     cases=cases,
     seeds={"smoke": 1, "laptop": 1, "gpu": 1},
     paper={(row, column): value for row, values in PAPER.items() for column, value in zip(_LAPTOP, values)},

@@ -11,10 +11,10 @@ a minute (H200). There is no larger scale.
 """
 
 import math
-from collections.abc import Generator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict
+from statistics import linear_regression
 from time import perf_counter
-from typing import Any
 
 from reformer.models import ReformerConfig
 from reproduction.benchmarks.steps import measure_step
@@ -23,86 +23,85 @@ from reproduction.experiments.experiment import TOY_SIZES, Experiment
 from reproduction.experiments.lines import Line
 from reproduction.rows import Row
 
-_VARIANTS: dict[str, dict[str, Any]] = {
-    "Transformer": {"kind": "full", "reversible": False, "chunked": False},
-    "Reversible Transformer": {"kind": "full", "reversible": True, "chunked": False},
-    "Chunked Reversible Transformer": {"kind": "full", "reversible": True, "chunked": True},
-    "LSH Transformer": {"kind": "lsh", "reversible": False, "chunked": False},
-    "Reformer": {"kind": "lsh", "reversible": True, "chunked": True},
+# Kind of attention, reversible, chunked; and the paper's claims for large L, in the order of the columns.
+_VARIANTS: dict[str, tuple[str, bool, bool]] = {
+    "Transformer": ("full", False, False),
+    "Reversible Transformer": ("full", True, False),
+    "Chunked Reversible Transformer": ("full", True, True),
+    "LSH Transformer": ("lsh", False, False),
+    "Reformer": ("lsh", True, True),
+}
+_CLAIMS = {
+    "Transformer": (2, 2, 1),
+    "Reversible Transformer": (2, 2, 0),
+    "Chunked Reversible Transformer": (2, 2, 0),
+    "LSH Transformer": (1, 1, 1),
+    "Reformer": (1, 1, 0),
 }
 _TIME_L, _MEMORY_L, _MEMORY_DEPTH = "time by length", "activations by length", "activations by depth"
 _COLUMNS = (_TIME_L, _MEMORY_L, _MEMORY_DEPTH)
 _LENGTHS = {"smoke": (128, 256), "laptop": (4096, 8192, 16_384), "gpu": (16_384, 32_768, 65_536)}
 _DEPTHS = {"smoke": (1, 2), "laptop": (4, 16, 64), "gpu": (2, 6, 12)}
+_ACTIVATIONS = "activation_bytes"
 _WIDTHS = {"smoke": 32, "laptop": 128, "gpu": 1024}
 
 
 def model(scale: str, variant: str, depth: int) -> ReformerConfig:
     """One of the five variants: heads of 64, d_ff four times d_model, four hash rounds."""
-    what, width = _VARIANTS[variant], _WIDTHS[scale]
+    (kind, reversible, chunked), width = _VARIANTS[variant], _WIDTHS[scale]
     return ReformerConfig(
         d_model=width,
         d_ff=4 * width,
         n_heads=max(1, width // 64),
-        attention=(what["kind"],) * depth,
+        attention=(kind,) * depth,
         n_hashes=4,
         positions="sinusoidal",
-        reversible=what["reversible"],
-        ff_chunk_len=512 if what["chunked"] else None,
-        loss_chunk_len=512 if what["chunked"] else None,
+        reversible=reversible,
+        ff_chunk_len=512 if chunked else None,
+        loss_chunk_len=512 if chunked else None,
     )
 
 
-def slope(xs: list[float], ys: list[float]) -> float:
+def _slope(xs: Sequence[float], steps: Sequence[Row], field: str) -> float:
     """Of the least-squares line through (log x, log y)."""
-    u, v = [math.log(x) for x in xs], [math.log(y) for y in ys]
-    mean_u, mean_v = sum(u) / len(u), sum(v) / len(v)
-    above = sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v))
-    return above / sum((a - mean_u) ** 2 for a in u)
-
-
-def _run(scale: str, variant: str) -> Row:
-    began = perf_counter()
-    lengths, depths = _LENGTHS[scale], _DEPTHS[scale]
-    by_length = [measure_step(model(scale, variant, depths[0]), seq_len=length) for length in lengths]
-    by_depth = [by_length[0]]
-    for depth in depths[1:]:
-        by_depth.append(measure_step(model(scale, variant, depth), seq_len=lengths[0], repeats=0))
-    columns = {
-        _TIME_L: slope([*lengths], [step["median_s"] for step in by_length]),
-        _MEMORY_L: slope([*lengths], list(map(_activations, by_length))),
-        _MEMORY_DEPTH: slope([*depths], list(map(_activations, by_depth))),
-    }
-    measured = "; ".join(
-        f"L={length:,}: {step['median_s']:.3g} s, {step['activation_bytes'] / 2**20:.0f} MiB"
-        for length, step in zip(lengths, by_length)
-    )
-    deep = ", ".join(f"{depth}: {step['activation_bytes'] / 2**20:.0f} MiB" for depth, step in zip(depths, by_depth))
-    peak = max(step["peak_bytes"] for step in (*by_length, *by_depth))
-    return {
-        "columns": columns,
-        "cost": {"seconds": perf_counter() - began, "peak_memory_bytes": peak},
-        "protocol": f"{depths[0]} layers, {measured}; depth at L={lengths[0]:,}, {deep}",
-    }
-
-
-def _activations(step: Row) -> float:
-    # At toy sizes the process's own memory covers them.
-    return float(max(step["activation_bytes"], 1))
+    # At toy sizes the process's own memory covers the activations.
+    ys = [max(step[field], 1) if field == _ACTIVATIONS else step[field] for step in steps]
+    return linear_regression(list(map(math.log, xs)), list(map(math.log, ys))).slope
 
 
 def cases(scale: str, seed: int) -> list[Case]:
     """One case a variant."""
+    lengths, depths = _LENGTHS[scale], _DEPTHS[scale]
 
     def case(variant: str) -> Case:
         def run(place: Place) -> Generator[Row | None]:
-            yield _run(scale, variant)
+            began = perf_counter()
+            by_length = [measure_step(model(scale, variant, depths[0]), seq_len=length) for length in lengths]
+            deeper = [measure_step(model(scale, variant, n), seq_len=lengths[0], repeats=0) for n in depths[1:]]
+            by_depth = [by_length[0], *deeper]
+            columns = {
+                _TIME_L: _slope(lengths, by_length, "median_s"),
+                _MEMORY_L: _slope(lengths, by_length, _ACTIVATIONS),
+                _MEMORY_DEPTH: _slope(depths, by_depth, _ACTIVATIONS),
+            }
+            peak = max(step["peak_bytes"] for step in (*by_length, *deeper))
+            times = [f"{step['median_s']:.3g} s, {_mib(step)}" for step in by_length]
+            measured = "; ".join(f"L={length:,}: {each}" for length, each in zip(lengths, times))
+            deep = ", ".join(f"{depth}: {_mib(step)}" for depth, step in zip(depths, by_depth))
+            yield {
+                "columns": columns,
+                "cost": {"seconds": perf_counter() - began, "peak_memory_bytes": peak},
+                "protocol": f"{depths[0]} layers, {measured}; depth at L={lengths[0]:,}, {deep}",
+            }
 
-        described = asdict(replace(model(scale, variant, 1), impl="auto"))
-        config = {"model": described, "lengths": _LENGTHS[scale], "depths": _DEPTHS[scale]}
+        config = {"model": asdict(model(scale, variant, 1)), "lengths": lengths, "depths": depths}
         return Case(row=variant, seed=seed, config=config, run=run)
 
     return [case(variant) for variant in _VARIANTS]
+
+
+def _mib(step: Row) -> str:
+    return f"{step[_ACTIVATIONS] / 2**20:.0f} MiB"
 
 
 def finding(lines: Mapping[str, Line]) -> list[str]:
@@ -118,14 +117,6 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
         found.append(f"{name}, exponents (in parentheses the paper's): {', '.join(values)}.")
     return found
 
-
-_CLAIMS = {
-    "Transformer": (2, 2, 1),
-    "Reversible Transformer": (2, 2, 0),
-    "Chunked Reversible Transformer": (2, 2, 0),
-    "LSH Transformer": (1, 1, 1),
-    "Reformer": (1, 1, 0),
-}
 
 EXPERIMENT = Experiment(
     name="table1-3",

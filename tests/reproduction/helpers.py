@@ -3,8 +3,8 @@
 import os
 import time
 
-from reformer.bench.rows import Row
-from reformer.bench.timing import NotRun
+from reproduction.case import NotRun
+from reproduction.rows import Row
 
 COMMON: Row = {"code": {"commit": "abc", "dirty": False}, "hardware": {"cpu": "a cpu", "gpus": []}}
 

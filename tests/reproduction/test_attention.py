@@ -4,13 +4,15 @@ import dataclasses
 from typing import ClassVar
 
 import pytest
-from tests.bench.helpers import COMMON
+from tests.reproduction.helpers import COMMON
 
-from reformer.bench import attention
-from reformer.bench.attention import AttentionOptions, Benchmark, describe, groups, measure_attention
-from reformer.bench.presets import ATTENTION_PRESETS, attention_preset
-from reformer.bench.rows import RowFile
-from reformer.bench.timing import NotRun
+from reproduction.benchmarks.attention import AttentionOptions, attention_groups
+from reproduction.benchmarks.benchmark import Bench
+from reproduction.benchmarks.benchmark import measure as measure_groups
+from reproduction.benchmarks.presets import ATTENTION_PRESETS, attention_preset
+from reproduction.case import NotRun
+from reproduction.rows import RowFile
+from reproduction.tables import describe
 
 SECONDS_A_TOKEN = {"sdpa": 0.01, "reformer": 0.001}
 
@@ -20,20 +22,18 @@ class FakeWorker:
 
     asked: ClassVar[list] = []
 
-    def __init__(self, factory, *, contender, device, threads):
+    def __init__(self, subject, *, contender, device, threads):
         self.contender = contender
 
-    def call(self, method, *, timeout=None, case=None, direction=None):
-        type(self).asked.append((self.contender, method, case["seq_len"], direction))
-        if method == "runs":
-            return "eager"
+    def call(self, method, *, timeout=None, shape=None, direction=None):
+        type(self).asked.append((self.contender, method, shape.seq_len, direction))
         if method == "memory":
             return {"peak_bytes": 3, "extra_bytes": 1}
         power = 2 if self.contender == "sdpa" else 1
-        return SECONDS_A_TOKEN[self.contender] * (case["seq_len"] / 1024) ** power * case["batch"]
+        return SECONDS_A_TOKEN[self.contender] * (shape.seq_len / 1024) ** power * shape.batch
 
-    def close(self):
-        pass
+    def fresh(self):
+        return self
 
     def __enter__(self):
         return self
@@ -47,9 +47,13 @@ def _fresh():
     FakeWorker.asked = []
 
 
-def measure(options, file=None, worker=FakeWorker):
-    benchmark = Benchmark(file or RowFile(None, COMMON), "cpu", 1, options, lambda line: None, worker)
-    return [row for entries in groups(options) for row in benchmark.measure(entries)]
+def measure(options, file=None, worker=FakeWorker, say=lambda line: None):
+    bench = Bench(file=file or RowFile(None, COMMON), device="cpu", threads=1)
+    return measure_groups(attention_groups(options, bench, worker), bench.file, say)
+
+
+def groups(options):
+    return attention_groups(options, Bench(file=RowFile(None, COMMON), device="cpu", threads=1), FakeWorker)
 
 
 def options(**changes):
@@ -61,7 +65,8 @@ def test_rows_hold_times_memory_and_the_implementation_that_ran():
     rows = measure(options())
     assert len(rows) == 2 * 2 * (2 + 1)  # lengths × directions × (rounds of ours, and full attention once)
     row = rows[0]
-    assert (row["contender"], row["runs"], row["repeats"], row["warmups"]) == ("reformer", "eager", 3, 1)
+    assert (row["contender"], row["repeats"], row["warmups"]) == ("reformer", 3, 1)
+    assert row["runs"] in ("eager", "native")
     assert (row["median_s"], row["extra_bytes"]) == (0.001, 1)
     assert {(row["n_hashes"], row["chunk_len"]) for row in rows if row["contender"] == "sdpa"} == {(None, None)}
 
@@ -85,7 +90,7 @@ def test_what_would_take_too_long_is_predicted_and_not_run():
     assert 65_536 not in {length for *_, length, _ in FakeWorker.asked}
 
 
-def test_without_shorter_rows_a_long_input_is_probed_first():
+def test_a_long_input_is_probed_first():
     (row,) = measure(options(seq_len=(65_536,), max_seconds=20.0, contenders=("sdpa",), directions=("forward",)))
     assert "predicted 41 s" in row["not_run"]
     assert {length for *_, length, _ in FakeWorker.asked} == {8192}
@@ -105,7 +110,7 @@ def test_finished_rows_are_not_measured_again(tmp_path):
     path.write_text("\n".join(lines[:-1]) + "\n")
     FakeWorker.asked = []
     again = measure(options(), RowFile(path, COMMON))
-    assert len({entry for entry in FakeWorker.asked if entry[1] == "runs"}) == 1
+    assert len({entry for entry in FakeWorker.asked if entry[1] == "memory"}) == 1
     assert [row["median_s"] for row in again] == [row["median_s"] for row in first]
     assert len(path.read_text().splitlines()) == len(lines)
 
@@ -123,11 +128,11 @@ def test_a_contender_out_of_memory_is_a_row_and_stops_nobody():
 
 
 def test_a_missing_peer_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("reformer.bench.contenders.find_spec", lambda name: None)
+    monkeypatch.setattr("reproduction.benchmarks.benchmark.find_spec", lambda name: None)
     rows = measure(options(contenders=("transformers", "reformer-pytorch"), seq_len=(1024,), n_hashes=(1,)))
     assert {row["not_run"] for row in rows} == {
-        "transformers is not installed: pip install 'reformer-torch[bench]'",
-        "reformer-pytorch is not installed: pip install 'reformer-torch[bench]'",
+        "transformers is not installed: pip install -e '.[reproduction]'",
+        "reformer-pytorch is not installed: pip install -e '.[reproduction]'",
     }
 
 
@@ -141,7 +146,7 @@ def test_every_preset_has_entries_and_says_what_it_is(name):
     preset = attention_preset(name)
     assert preset.preset == name
     assert all(list(groups(preset)))
-    assert ATTENTION_PRESETS[name].__doc__
+    assert ATTENTION_PRESETS[name][0]
 
 
 def test_the_million_is_the_papers():
@@ -161,11 +166,16 @@ def test_bad_options_are_refused():
         options(dtype=("float31",))
 
 
-def test_processes_end_even_if_measuring_fails(monkeypatch):
+def test_processes_end_even_if_measuring_fails():
     closed = []
-    monkeypatch.setattr(Benchmark, "measure", lambda self, entries: 1 / 0)
-    monkeypatch.setattr(Benchmark, "close", lambda self: closed.append(True))
+
+    class Closing(FakeWorker):
+        def call(self, method, **arguments):
+            raise ZeroDivisionError
+
+        def __exit__(self, *_):
+            closed.append(self.contender)
+
     with pytest.raises(ZeroDivisionError):
-        measure_attention(options(), RowFile(None, COMMON), "cpu", 1, print)
-    assert closed == [True]
-    assert attention.Worker is not FakeWorker
+        measure(options(), worker=Closing)
+    assert sorted(closed) == ["reformer", "sdpa"]

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.bench.helpers import attention_row
-from tests.bench.test_tables import STEP
+from tests.reproduction.helpers import attention_row
+from tests.reproduction.test_bench_tables import STEP
 
-from reformer.bench.report import BLOCKS, write_report
+from reproduction.benchmarks.document import BLOCKS, write_report
 
 LENGTHS = (1024, 2048, 4096)
 

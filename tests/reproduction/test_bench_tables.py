@@ -1,10 +1,11 @@
 """What tables and sentences say of the rows."""
 
 import pytest
-from tests.bench.helpers import attention_row
+from tests.reproduction.helpers import attention_row
 
-from reformer.bench.roofline import counted, fraction
-from reformer.bench.tables import attention_table, findings, render, seconds, step_table
+from reproduction.benchmarks.roofline import counted, fraction
+from reproduction.benchmarks.tables import bench_table, findings
+from reproduction.tables import markdown, seconds
 
 STEP = {
     "benchmark": "model",
@@ -44,17 +45,17 @@ def test_speed_stands_beside_time_and_only_where_it_compares_like_with_like():
         attention_row("reformer-pytorch", 16_384, 1.0) | {"not_run": "out of memory"},
     ]
     del rows[-1]["median_s"]
-    table = attention_table(rows)
+    table = bench_table(rows)
     speeds = {(line["contender"], line["R"], line["direction"]): line["speed"] for line in table}
     assert speeds["reformer (eager)", "4", "forward+backward"] == "7.50 × sdpa"
     assert speeds["transformers", "4", "forward+backward"] == "3.00 × sdpa"
     assert speeds["sdpa", "", "forward+backward"] == ""
     assert speeds["reformer-layer", "4", "forward+backward"] == "2.00 × transformers-layer"
-    text = render(table)
+    text = markdown(table)
     assert "not run: out of memory" in text
     assert "1.0 GiB" in text
     assert "of roofline" not in text  # a column without a value is left out
-    assert render(table, markdown=True).splitlines()[1].startswith("|---|")
+    assert text.splitlines()[1].startswith("|---|")
 
 
 def test_findings_compare_with_each_peer_and_tell_growth():
@@ -69,8 +70,8 @@ def test_findings_compare_with_each_peer_and_tell_growth():
 
 
 def test_training_steps():
-    failed = {name: STEP[name] for name in ("contender", "model", "layers", "seq_len", "dtype")}
-    table = step_table([STEP, {**failed, "reversible": False, "not_run": "no bf16 units"}])
+    failed = {name: STEP[name] for name in ("benchmark", "contender", "model", "layers", "seq_len", "dtype")}
+    table = bench_table([STEP, {**failed, "reversible": False, "not_run": "no bf16 units"}])
     assert table[0]["tokens/s"] == "4,096"
     assert (table[0]["peak"], table[0]["activations"]) == ("1.0 GiB", "512 MiB")
     assert (table[1]["median"], table[1]["backward"]) == ("not run: no bf16 units", "ordinary")
@@ -95,4 +96,4 @@ def test_the_tighter_bound_makes_the_roofline():
     assert fraction(row, {"flops_per_s": 2 * flops, "bytes_per_s": 100 * moved}) == pytest.approx(0.5)
     assert fraction(row, {"flops_per_s": 100 * flops, "bytes_per_s": 4 * moved}) == pytest.approx(0.25)
     ceilings = [{"dtype": "float32", "device": "cpu", "threads": 2, "flops_per_s": 2 * flops, "bytes_per_s": 1e30}]
-    assert attention_table([row], ceilings)[0]["of roofline"] == "50%"
+    assert bench_table([row], ceilings)[0]["of roofline"] == "50%"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from reformer.bench import correctness
-from reformer.bench.correctness import OpsIncorrect, require_correct
 from reformer.cli.main import main
+from reproduction.benchmarks import correctness
+from reproduction.benchmarks.correctness import OpsIncorrect, require_correct
 
 
 def test_the_implementations_of_this_machine_are_checked():

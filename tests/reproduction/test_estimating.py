@@ -5,13 +5,16 @@ import json
 import pytest
 import torch
 
-from reformer.experiments import estimating
-from reformer.experiments.estimating import FILE, estimate_experiment
-from reformer.experiments.experiment import short_id
-from reformer.experiments.registry import experiment
-from reformer.experiments.report.markdown import section
-from reformer.experiments.step_case import StepCost
-from reformer.training.rows import read_rows
+from reproduction.experiments import estimating
+from reproduction.experiments.estimating import FILE, estimate_experiment
+from reproduction.experiments.experiment import short_id
+from reproduction.experiments.registry import experiment
+from reproduction.report.section import section
+from reproduction.rows import read_rows
+
+
+def cost(seconds, peak_bytes):
+    return {"median_s": seconds, "peak_bytes": peak_bytes}
 
 
 def estimate(tmp_path, name="recall", scale="smoke", rows=("noise: local only",), **options):
@@ -45,7 +48,7 @@ def test_what_is_known_of_this_commit_and_machine_is_not_measured_again(tmp_path
 def test_lines_that_take_the_same_pass_share_its_measurement(tmp_path, monkeypatch):
     """Equal steps and equal time differ in the number of passes alone."""
     (row,) = estimate(tmp_path, "baselines", rows=("local only",))
-    monkeypatch.setattr(estimating, "measure_step", lambda *a, **k: StepCost(1e9, 0, 0))
+    monkeypatch.setattr(estimating, "measure_step", lambda *a, **k: cost(1e9, 0))
     (longer,) = estimate(tmp_path, "baselines", rows=("local only, equal time",))
     assert longer["seconds_per_pass"] == row["seconds_per_pass"]
     assert longer["peak_memory_bytes"] == row["peak_memory_bytes"]
@@ -64,7 +67,7 @@ def test_many_layers_are_the_sum_of_what_one_and_two_of_each_kind_show(monkeypat
         per_layer, once = {"local": (2.0, 0.5), "lsh": (3.0, 0.7), "full": (50.0, 0.6)}[kind]
         kept, room = {"local": (10, 1000), "lsh": (20, 1500), "full": (10, 1200)}[kind]
         depth = len(model.attention)
-        return StepCost(per_layer * depth + once, 0, kept * depth + room)
+        return cost(per_layer * depth + once, kept * depth + room)
 
     monkeypatch.setattr(estimating, "measure_step", measure_step)
     mixed, local = estimate(tmp_path, "baselines", "paper", rows=("lsh + local", "local only"))
@@ -91,7 +94,7 @@ def test_long_full_attention_is_continued_from_shorter_sequences(monkeypatch, tm
 
     def measure_step(model, seq_len, **options):
         seen.append((model.attention, seq_len))
-        return StepCost(seconds(model.attention, seq_len), 0, 1_000_000 + 100 * seq_len * len(model.attention))
+        return cost(seconds(model.attention, seq_len), 1_000_000 + 100 * seq_len * len(model.attention))
 
     monkeypatch.setattr(estimating, "measure_step", measure_step)
     monkeypatch.setattr(estimating, "chosen_device", lambda name: torch.device("cpu"))
@@ -121,7 +124,7 @@ def test_a_kill_between_two_parts_loses_neither(monkeypatch, tmp_path):
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.append(model.attention)
-        return StepCost(1.0, 0, 2**20)
+        return cost(1.0, 2**20)
 
     monkeypatch.setattr(estimating, "measure_step", measure_step)
     with pytest.raises(KeyboardInterrupt):
@@ -151,6 +154,6 @@ def test_the_report_shows_estimates_where_nothing_was_run(tmp_path):
 
 
 def test_passes_are_steps_times_those_accumulated(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimating, "measure_step", lambda *a, **k: StepCost(2.0, 0, 2**30))
+    monkeypatch.setattr(estimating, "measure_step", lambda *a, **k: cost(2.0, 2**30))
     (row,) = estimate(tmp_path, "figure4", "paper", rows=("8 rounds",))
     assert (row["passes"], row["total_seconds"]) == (500_000 * 8, 8_000_000.0)

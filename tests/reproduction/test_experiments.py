@@ -3,26 +3,20 @@ import math
 import pytest
 import torch
 
-from reformer.experiments.experiment import SCALES
-from reformer.experiments.registry import NAMES, experiment
-from reformer.experiments.running import run_experiment
-from reformer.experiments.table2 import with_self
 from reformer.models import ReformerConfig, ReformerLM
+from reproduction.case import Place
+from reproduction.experiments.experiment import SCALES
+from reproduction.experiments.registry import NAMES, experiment
+from reproduction.experiments.running import run_experiment
+from reproduction.experiments.table2 import with_self
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_smoke_scale_runs_and_fills_every_line(name, shared_work):
     each = experiment(name)
-    rows = run_experiment(
-        each,
-        "smoke",
-        range(1),
-        results=shared_work / "results",
-        work=shared_work / "work",
-        cache_dir=shared_work / "cache",
-        command=["reformer", "reproduce", name],
-        notice=lambda line: None,
-    )
+    place = Place(work=shared_work / "work", cache_dir=shared_work / "cache", command=["reformer", "reproduce", name])
+    results = shared_work / "results"
+    rows = run_experiment(each, "smoke", range(1), place, results=results, notice=lambda line: None)
     assert [row["row"] for row in rows] == [case.row for case in each.cases("smoke", 0)]
     for row in rows:
         assert row["columns"]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from reformer.experiments.experiment import short_id
-from reformer.experiments.registry import NAMES, experiment
-from reformer.training.config import TrainConfig
+from reformer.tasks.config import RunConfig
+from reformer.tasks.translation import TranslationConfig
 from reformer.training.loop import train
 from reformer.training.metrics import METRICS_FILE, read_metrics
-from reformer.training.translation_config import TranslationConfig
+from reproduction.experiments.experiment import short_id
+from reproduction.experiments.registry import NAMES, experiment
 
 ROOT = Path(__file__).parents[2]
 # What stands for each corpus; a length that the task allows.
@@ -29,7 +29,7 @@ TOY = {
 }
 
 
-def toy(config: TrainConfig) -> TrainConfig:
+def toy(config: RunConfig) -> RunConfig:
     data, length = TOY[config.task]
     model: dict[str, Any] = {"d_model": 32, "d_ff": 32, "n_heads": 2, "lsh_chunk_len": 16, "local_chunk_len": 16}
     model |= {"n_buckets": None, "max_len": 256, "axial_dims": None, "d_attn": None}
@@ -37,12 +37,15 @@ def toy(config: TrainConfig) -> TrainConfig:
         model["axial_shape"] = (8, 8, 3) if config.task == "images" else (16, 16)
     if isinstance(config, TranslationConfig):
         model["vocab_size"] = 300
-    changes = {"data": data, "seq_len": length, "steps": 2, "eval_every": 2, "eval_bytes": 192, "batch_size": 1}
-    changes |= {"batch_tokens": 128} if isinstance(config, TranslationConfig) else {}
-    return dataclasses.replace(config, **changes, model=dataclasses.replace(config.model, **model))
+    changes: dict[str, Any] = {"data": data, "batch_size": 1, "batch_tokens": 128}
+    changes |= {"eval_bytes": 192, "eval_pictures": 1, "eval_sequences": 192}
+    # Each task has those of them that mean something in it.
+    changes = {name: value for name, value in changes.items() if hasattr(config, name)}
+    small = dataclasses.replace(config.model, **model)
+    return dataclasses.replace(config, **changes, seq_len=length, steps=2, eval_every=2, model=small)
 
 
-def gpu_trainings() -> dict[str, TrainConfig]:
+def gpu_trainings() -> dict[str, RunConfig]:
     """Those of all experiments, each once."""
     found = {}
     for name in NAMES:

@@ -1,9 +1,9 @@
 """What ``reformer reproduce --list`` says of an experiment."""
 
-from reformer.experiments.registry import NAMES, experiment
-from reformer.experiments.report.listing import listing
+from tests.reproduction.test_report import row
 
-from .test_report import row
+from reproduction.experiments.registry import NAMES, experiment
+from reproduction.report.listing import listing
 
 
 def test_the_papers_number_stands_beside_ours_with_where_and_when():

@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.bench.helpers import COMMON, attention_row
+from tests.reproduction.helpers import COMMON, attention_row
 
-from reformer.bench.rows import RowFile, latest
-from reformer.training.rows import append_line, read_rows
+from reproduction.rows import RowFile, append_line, latest, read_rows
 
 WHAT = {"benchmark": "attention", "contender": "sdpa", "seq_len": 1024, "batch": 2, "n_buckets": (4, 8)}
 TIME = {"median_s": 1.0}
@@ -16,7 +15,7 @@ TIME = {"median_s": 1.0}
 
 def test_a_row_is_found_again_by_another_run(tmp_path):
     path = tmp_path / "new" / "rows.jsonl"
-    RowFile(path, COMMON).add(WHAT, TIME)
+    RowFile(path, COMMON).add(WHAT | TIME)
     again = RowFile(path, COMMON)
     assert again.finished(WHAT)["median_s"] == 1.0
     assert again.finished({**WHAT, "seq_len": 2048}) is None
@@ -26,20 +25,20 @@ def test_a_row_is_found_again_by_another_run(tmp_path):
 
 def test_what_was_not_run_is_tried_again_but_not_what_ran_out_of_memory(tmp_path):
     file = RowFile(tmp_path / "rows.jsonl", COMMON)
-    file.add(WHAT, {"not_run": "predicted 200 s"})
+    file.add(WHAT | {"not_run": "predicted 200 s"})
     assert file.finished(WHAT) is None
-    file.add(WHAT, {"not_run": "out of memory: killed by the system"})
+    file.add(WHAT | {"not_run": "out of memory: killed by the system"})
     assert file.finished(WHAT) is not None
 
 
 def test_a_line_torn_by_a_kill_is_dropped(tmp_path):
     path = tmp_path / "rows.jsonl"
-    RowFile(path, COMMON).add(WHAT, TIME)
+    RowFile(path, COMMON).add(WHAT | TIME)
     with path.open("a") as file:
         file.write('{"benchmark": "atten')
     file = RowFile(path, COMMON)
     assert file.finished(WHAT) is not None
-    file.add({**WHAT, "seq_len": 2048}, TIME)
+    file.add({**WHAT, "seq_len": 2048} | TIME)
     assert [json.loads(line)["seq_len"] for line in path.read_text().splitlines()] == [1024, 2048]
 
 
@@ -65,7 +64,7 @@ def test_a_last_row_without_its_line_break_is_kept(tmp_path):
 def test_processes_that_append_at_the_same_time_lose_no_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     code = (
-        "import sys; from pathlib import Path; from reformer.training.rows import append_line\n"
+        "import sys; from pathlib import Path; from reproduction.rows import append_line\n"
         'for index in range(100): append_line(Path(sys.argv[1]), f\'{{"from": "{sys.argv[2]}", "n": {index}}}\')'
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in "ab"]
@@ -73,14 +72,6 @@ def test_processes_that_append_at_the_same_time_lose_no_row(tmp_path):
     rows = read_rows(path)
     for name in "ab":
         assert [row["n"] for row in rows if row["from"] == name] == list(range(100))
-
-
-def test_history_is_seconds_a_sequence_by_length():
-    file = RowFile(None, COMMON)
-    file.add(WHAT, {"median_s": 4.0})
-    file.add({**WHAT, "seq_len": 4096, "batch": 1, "n_buckets": None}, {"median_s": 9.0})
-    file.add({**WHAT, "contender": "reformer"}, {"median_s": 1.0})
-    assert file.history(WHAT) == [(1024, 2.0), (4096, 9.0)]
 
 
 def test_the_later_of_two_rows_counts_whatever_the_commit():

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from reformer.bench.timing import NotRun
-from reformer.experiments.experiment import Case, Experiment, Place, Result, Stopped
-from reformer.experiments.registry import experiment
-from reformer.experiments.report.markdown import _commit
-from reformer.experiments.running import LinesNotRun, run_experiment
-from reformer.experiments.training_case import set_aside
 from reformer.training.loop import TrainingDiverged
-from reformer.training.rows import read_rows
 from reformer.training.run_directory import RunError, only_writer
+from reproduction.case import Case, NotRun, Place, Stopped
+from reproduction.experiments.experiment import Experiment
+from reproduction.experiments.registry import experiment
+from reproduction.experiments.running import LinesNotRun, run_experiment
+from reproduction.experiments.training_case import set_aside
+from reproduction.report.section import commit_of
+from reproduction.rows import read_rows
 
 
 class Counting:
@@ -40,14 +40,15 @@ class Counting:
             if (row, seed) == self.stop_at:
                 raise Stopped("stopped by SIGTERM")
             self.ran.append((row, seed))
-            return Result(columns={"a": len(row), "b": seed}, cost={"seconds": 1.0}, protocol="counted")
+            yield {"columns": {"a": len(row), "b": seed}, "cost": {"seconds": 1.0}, "protocol": "counted"}
 
         return Case(row=row, seed=seed, config={"version": self.version, "row": row}, run=run)
 
 
-def run(counting, folder, **changes):
-    options = {"results": folder / "results", "work": folder, "cache_dir": folder, "command": ["reformer"]} | changes
-    return run_experiment(counting.experiment, "laptop", range(2), notice=lambda line: None, **options)
+def run(counting, folder, seeds=2, rows=(), resume=True, notice=lambda line: None, results=None):
+    place = Place(work=folder, cache_dir=folder, command=["reformer"], resume=resume)
+    results = results or folder / "results"
+    return run_experiment(counting.experiment, "laptop", range(seeds), place, results=results, rows=rows, notice=notice)
 
 
 ALL = [("one", 0), ("two", 0), ("one", 1), ("two", 1)]
@@ -101,9 +102,7 @@ def test_only_the_lines_asked_for_run(tmp_path):
     with pytest.raises(ValueError, match="has no line 'tow'; did you mean 'two'"):
         run(counting, tmp_path, rows=("tow",))
     with pytest.raises(ValueError, match="counting has no scale 'gpu'; scales: laptop"):
-        run_experiment(
-            counting.experiment, "gpu", range(1), results=tmp_path, work=tmp_path, cache_dir=tmp_path, command=[]
-        )
+        run_experiment(counting.experiment, "gpu", range(1), Place(), results=tmp_path)
 
 
 @pytest.mark.parametrize("results", ["file", "file/below", "results"])
@@ -134,10 +133,11 @@ def test_without_resume_finished_lines_run_again(tmp_path):
 def test_without_resume_a_training_starts_anew(tmp_path):
     case = next(case for case in experiment("scale").cases("smoke", 0))
     place = Place(work=tmp_path, cache_dir=tmp_path / "cache")
-    first = case.run(place)
+    (first,) = case.run(place)
     (checkpoint,) = tmp_path.glob("*/metrics.jsonl")
     checkpoint.write_text("not what a training wrote\n")
-    assert case.run(replace(place, resume=False)).columns == first.columns
+    (again,) = case.run(replace(place, resume=False))
+    assert again["columns"] == first["columns"]
     assert "not what" not in checkpoint.read_text()
 
 
@@ -150,8 +150,8 @@ def test_lines_that_cannot_be_measured_do_not_keep_the_others_from_it(tmp_path):
             def run(place):
                 if (row, seed) in errors:
                     raise errors[row, seed]
-                result = case.run(place)
-                return replace(result, columns={"a": math.nan, "b": 1.0}) if (row, seed) == ("one", 1) else result
+                (result,) = case.run(place)
+                yield result | {"columns": {"a": math.nan, "b": 1.0}} if (row, seed) == ("one", 1) else result
 
             return replace(case, run=run)
 
@@ -170,10 +170,7 @@ def test_what_was_measured_elsewhere_says_so(tmp_path, capsys):
     rows = [row | {"hardware": row["hardware"] | {"cpu": "Abacus"}, "date": "2020-01-02"} for row in read_rows(path)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = []
-    run_experiment(
-        Counting().experiment, "laptop", range(1), results=path.parent, work=tmp_path, cache_dir=tmp_path,
-        command=[], notice=said.append,
-    )  # fmt: skip
+    run(Counting(), tmp_path, seeds=1, notice=said.append)
     assert len(said) == 2
     assert "one · seed 0: a 3, b 0 (in " in said[0]
     assert "Abacus, 2020-01-02" in said[0]
@@ -182,7 +179,7 @@ def test_what_was_measured_elsewhere_says_so(tmp_path, capsys):
 
 def test_a_row_names_the_code_that_ran_not_what_was_committed_meanwhile(tmp_path, monkeypatch):
     commits = iter("ab")
-    monkeypatch.setattr("reformer.training.rows.code_version", lambda: {"commit": next(commits), "dirty": False})
+    monkeypatch.setattr("reproduction.rows.code_version", lambda: {"commit": next(commits), "dirty": False})
     rows = run(Counting(), tmp_path)
     assert {row["code"]["commit"] for row in rows} == {"a"}
 
@@ -195,7 +192,7 @@ def test_another_process_finishing_a_line_meanwhile_leaves_one_row(tmp_path):
             def run_both(place):
                 if (row, seed) == ("one", 0):
                     run(Counting(), tmp_path)
-                return case.run(place)
+                yield from case.run(place)
 
             return replace(case, run=run_both)
 
@@ -209,13 +206,10 @@ def test_a_full_disk_shows_the_row_that_it_cannot_hold(tmp_path, monkeypatch):
     def full(path, line):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("reformer.experiments.running.append_line", full)
+    monkeypatch.setattr("reproduction.rows.append_line", full)
     said = []
     with pytest.raises(OSError, match=r"cannot append to .*counting.jsonl .*No space left.*by hand"):
-        run_experiment(
-            Counting().experiment, "laptop", range(1), results=tmp_path, work=tmp_path, cache_dir=tmp_path,
-            command=[], notice=said.append,
-        )  # fmt: skip
+        run(Counting(), tmp_path, seeds=1, notice=said.append)
     assert json.loads(said[-1])["columns"] == {"a": 3, "b": 0}
 
 
@@ -248,15 +242,15 @@ def test_a_row_names_the_commits_that_trained_what_it_measures(tmp_path, monkeyp
     name = chosen.cases("smoke", 0)[0].row
 
     def measured_at(commit, results):
-        for module in ("reformer.training.rows", "reformer.training.loop"):
+        for module in ("reproduction.rows", "reformer.training.loop"):
             monkeypatch.setattr(f"{module}.code_version", lambda: {"commit": commit, "dirty": False})
+        place = Place(work=tmp_path, cache_dir=tmp_path / "cache")
         (row,) = run_experiment(
-            chosen, "smoke", range(1), results=tmp_path / results, work=tmp_path, cache_dir=tmp_path / "cache",
-            command=[], rows=(name,), notice=lambda line: None,
-        )  # fmt: skip
+            chosen, "smoke", range(1), place, results=tmp_path / results, rows=(name,), notice=lambda line: None
+        )
         return row["code"]
 
     assert measured_at("a" * 40, "first") == {"commit": "a" * 40, "dirty": False}
     later = measured_at("b" * 40, "second")
     assert later == {"commit": "b" * 40, "dirty": False, "earlier_commits": ["a" * 40]}
-    assert _commit({"code": later}) == "aaaaaaaaaa, bbbbbbbbbb"
+    assert commit_of({"code": later}) == "aaaaaaaaaa, bbbbbbbbbb"

@@ -2,34 +2,37 @@
 
 import dataclasses
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
-from reformer.bench.case import Case, Inputs
-from reformer.bench.contenders import ATTENTION, absence, bfloat16_obstacle, pick_device
-from reformer.bench.subject import DIRECTIONS, AttentionSubject
 from reformer.ops import full_attention, local_attention
+from reproduction.benchmarks.benchmark import pick_device, require_bfloat16
+from reproduction.benchmarks.contenders import ATTENTION, require_present
+from reproduction.benchmarks.operations import Inputs, Shape
+from reproduction.benchmarks.subject import DIRECTIONS, AttentionSubject
+from reproduction.case import NotRun
 
-CASE = Case(batch=2, seq_len=128, n_heads=2, head_dim=16, dtype="float32", n_hashes=2, chunk_len=32)
-HERE = [name for name in ATTENTION if absence(name, "cpu", "float32", 16) is None]
+SHAPE = Shape(batch=2, seq_len=128, n_heads=2, head_dim=16, dtype="float32", n_hashes=2, chunk_len=32)
 
 
-def operation(name, case=CASE):
+def operation(name, shape=SHAPE):
     subject = AttentionSubject(name, "cpu", 1)
-    return subject._operation(case.as_seen_by(ATTENTION[name].depends_on))
+    return subject.operation(shape.as_seen_by(ATTENTION[name].depends_on))
 
 
 @pytest.mark.parametrize("name", [name for name, contender in ATTENTION.items() if not contender.cuda_only])
 def test_every_contender_runs_forward_and_backward(name):
-    reason = absence(name, "cpu", "float32", 16)
-    if reason is not None:
-        pytest.skip(reason)
+    try:
+        require_present(name, "cpu", "float32", 16)
+    except NotRun as reason:
+        pytest.skip(str(reason))
     subject = AttentionSubject(name, "cpu", 1)
-    case = dataclasses.asdict(CASE.as_seen_by(ATTENTION[name].depends_on))
+    shape = SHAPE.as_seen_by(ATTENTION[name].depends_on)
     for direction in DIRECTIONS:
-        assert subject.time(case, direction) > 0
-    gradients = subject._call(CASE.as_seen_by(ATTENTION[name].depends_on), "forward+backward")()
+        assert subject.time(shape, direction) > 0
+    gradients = subject.call(shape, "forward+backward")()
     assert all(gradient.isfinite().all() for gradient in gradients)
     # The input's at least: peers' layers have weights that share nothing with ours.
     assert gradients[0].abs().sum() > 0
@@ -37,7 +40,8 @@ def test_every_contender_runs_forward_and_backward(name):
 
 def test_ours_includes_hashing_and_full_attention_is_causal():
     ours, full = operation("reformer"), operation("sdpa")
-    assert ours.runs == "eager" or ours.runs == "native"
+    assert require_present("reformer", "cpu", "float32", 16) in ("eager", "native")
+    assert require_present("sdpa", "cpu", "float32", 16) == ""
     out = ours.call(*ours.leaves)
     assert out.shape == ours.leaves[0].shape
     # One bucket's worth of rounds: with a single chunk LSH attention of shared qk is nearly full attention.
@@ -67,23 +71,24 @@ def test_transformers_is_timed_without_its_projections():
 
 def test_inputs_are_shared_within_a_shape_and_dropped_after_it():
     subject = AttentionSubject("reformer", "cpu", 1)
-    first = subject._operation(CASE)
-    other_rounds = subject._operation(dataclasses.replace(CASE, n_hashes=4))
+    first = subject.operation(SHAPE)
+    other_rounds = subject.operation(dataclasses.replace(SHAPE, n_hashes=4))
     assert first.leaves[0] is other_rounds.leaves[0]
-    longer = subject._operation(dataclasses.replace(CASE, seq_len=256))
+    longer = subject.operation(dataclasses.replace(SHAPE, seq_len=256))
     assert longer.leaves[0].shape[2] == 256
-    assert len(subject._operations) == 1
+    # The shorter ones were let go.
+    assert subject.operation(SHAPE).leaves[0] is not first.leaves[0]
 
 
 def test_inputs_do_not_depend_on_who_asks():
-    assert torch.equal(Inputs(CASE, "cpu").heads(1), Inputs(CASE, "cpu").heads(1))
-    assert not torch.equal(Inputs(CASE, "cpu").heads(1), Inputs(CASE, "cpu").heads(0))
+    assert torch.equal(Inputs(SHAPE, "cpu").heads(1)[0], Inputs(SHAPE, "cpu").heads(2)[0])
+    assert not torch.equal(*Inputs(SHAPE, "cpu").heads(2))
 
 
 def test_memory_beyond_results_is_less_than_in_all():
     subject = AttentionSubject("sdpa", "cpu", 1)
-    case = dataclasses.asdict(dataclasses.replace(CASE, seq_len=4096, head_dim=64).as_seen_by(()))
-    found = subject.memory(case, "forward+backward")
+    shape = dataclasses.replace(SHAPE, seq_len=4096, head_dim=64).as_seen_by(())
+    found = subject.memory(shape, "forward+backward")
     results = 4 * (2 * 2 * 4096 * 64 * 4)
     assert found["peak_bytes"] >= results / 2
     assert found["extra_bytes"] == max(found["peak_bytes"] - results, 0)
@@ -96,4 +101,8 @@ def test_devices(monkeypatch):
         pick_device("cuda")
     with pytest.raises(ValueError, match="auto, cpu or cuda, got 'gpu'"):
         pick_device("gpu")
-    assert bfloat16_obstacle("cpu") in (None, "no bf16 units")
+    monkeypatch.setattr(Path, "read_text", lambda path: "flags: fpu avx2")
+    with pytest.raises(NotRun, match="no bf16 units"):
+        require_bfloat16("cpu")
+    monkeypatch.setattr(Path, "read_text", lambda path: "flags: fpu avx512_bf16")
+    require_bfloat16("cpu")

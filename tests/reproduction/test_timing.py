@@ -2,27 +2,33 @@
 
 import pytest
 
-from reformer.bench.timing import NotRun, Plan, interleave, plan, predict, probe_length, seconds_of, summary
+from reproduction.case import Case, NotRun, Place, alone, take_turns
+from reproduction.timing import Plan, plan, predicted, seconds_of, summary, timed
+
+
+def case(name, seconds, repeats, calls, fails=False):
+    def call():
+        calls.append(name)
+        if fails:
+            raise NotRun("out of memory")
+        return seconds
+
+    def run(place):
+        times = yield from timed(call, repeats)
+        yield times
+
+    return Case(row=name, config={}, run=run)
 
 
 def test_contenders_take_turns_in_an_order_drawn_anew():
-    calls, finished = [], {}
-
-    def runner(name, seconds):
-        def run():
-            calls.append(name)
-            return seconds
-
-        return run
-
-    interleave(
-        {name: runner(name, seconds) for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 3.0))},
-        {"a": 8, "b": 8, "c": 2},
-        seed=0,
-        finished=lambda name, samples: finished.update({name: samples}),
-        failed=lambda name, reason: pytest.fail(name),
-    )
-    assert finished == {"a": [1.0] * 8, "b": [2.0] * 8, "c": [3.0] * 2}
+    calls = []
+    cases = [case("a", 1.0, 8, calls), case("b", 2.0, 8, calls), case("c", 3.0, 2, calls)]
+    finished = {each.row: measured for each, measured in take_turns(cases, Place())}
+    assert {name: (row["median_s"], row["repeats"]) for name, row in finished.items()} == {
+        "a": (1.0, 8),
+        "b": (2.0, 8),
+        "c": (3.0, 2),
+    }
     # Nobody runs twice before everybody who still has runs to do ran once.
     rounds = [calls[:3], calls[3:6], *(calls[index : index + 2] for index in range(6, len(calls), 2))]
     assert [sorted(turn) for turn in rounds] == [["a", "b", "c"]] * 2 + [["a", "b"]] * 6
@@ -30,19 +36,18 @@ def test_contenders_take_turns_in_an_order_drawn_anew():
 
 
 def test_a_contender_that_fails_leaves_the_others_alone():
-    def fails():
-        raise NotRun("out of memory")
+    cases = [case("a", 1.0, 3, [], fails=True), case("b", 1.0, 3, [])]
+    found = {each.row: measured for each, measured in take_turns(cases, Place())}
+    assert found["a"] == {"not_run": "out of memory"}
+    assert found["b"]["repeats"] == 3
 
-    finished, failed = {}, {}
-    interleave(
-        {"a": fails, "b": lambda: 1.0},
-        {"a": 3, "b": 3},
-        seed=0,
-        finished=lambda name, samples: finished.update({name: samples}),
-        failed=lambda name, reason: failed.update({name: str(reason)}),
-    )
-    assert finished == {"b": [1.0, 1.0, 1.0]}
-    assert failed == {"a": "out of memory"}
+
+def test_a_case_alone_takes_all_its_turns_at_once():
+    calls = []
+    assert alone(case("a", 2.0, 3, calls))["median_s"] == 2.0
+    assert calls == ["a"] * 3
+    with pytest.raises(NotRun, match="out of memory"):
+        alone(case("a", 2.0, 3, [], fails=True))
 
 
 def test_medians_and_quartiles():
@@ -56,19 +61,18 @@ def test_medians_and_quartiles():
     assert summary([2.0])["q3_s"] == 2.0
 
 
-def test_prediction_grows_as_it_grew_between_linear_and_quadratic():
-    assert predict([], 1024, 2.0) is None
-    assert predict([(2048, 1.0)], 1024, 2.0) is None
-    assert predict([(512, 1.0)], 1024, 2.0) == pytest.approx(4.0)
-    assert predict([(256, 1.0), (512, 2.0)], 1024, 2.0) == pytest.approx(4.0)
-    assert predict([(256, 1.0), (512, 16.0)], 1024, 1.0) == pytest.approx(64.0)
-    assert predict([(256, 1.0), (512, 1.0)], 1024, 1.0) == pytest.approx(2.0)
+def test_a_long_call_is_predicted_from_the_faster_of_two_shorter_ones():
+    asked, times = [], iter((9.0, 1.0))
 
+    def time(length):
+        asked.append(length)
+        return next(times)
 
-def test_only_long_inputs_are_probed_first():
-    assert probe_length(2048) is None
-    assert probe_length(4096) == 1024
-    assert probe_length(1_048_576) == 131_072
+    assert predicted(time, 16_384, growth=2.0) == pytest.approx(64.0)
+    assert asked == [2048, 2048]
+    assert predicted(lambda length: 1.0, 4096, growth=1.0) == pytest.approx(4.0)
+    # A short one is made without asking.
+    assert predicted(lambda length: pytest.fail("asked"), 2048, growth=1.0) is None
 
 
 def test_repeats_fit_into_the_limit_of_a_row():

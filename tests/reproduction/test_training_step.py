@@ -2,16 +2,18 @@
 
 import dataclasses
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
-from tests.bench.helpers import COMMON
+from tests.reproduction.helpers import COMMON
 
-from reformer.bench.memory import MemoryOptions, measure_memory
-from reformer.bench.model import ModelOptions, describe_step, measure_model
-from reformer.bench.rows import RowFile
-from reformer.bench.shapes import SHAPES, with_depth
-from reformer.bench.training_step import MODELS, TrainingStep
 from reformer.models import ReformerLM
+from reproduction.benchmarks.benchmark import Bench, measure
+from reproduction.benchmarks.shapes import SHAPES, with_depth
+from reproduction.benchmarks.steps import MemoryOptions, ModelOptions, memory_groups, model_groups
+from reproduction.benchmarks.training_step import MODELS, TrainingStep
+from reproduction.rows import RowFile
+from reproduction.tables import describe
 
 needs_transformers = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
 
@@ -19,13 +21,13 @@ needs_transformers = pytest.mark.skipif(find_spec("transformers") is None, reaso
 def subject(contender, **changes):
     config, length = SHAPES["toy"]()
     options = {"batch": 1, "seq_len": length, "dtype": "float32", "optimizer": "adam", "device": "cpu", "threads": 1}
-    return TrainingStep(contender, dataclasses.asdict(config), **{**options, **changes})
+    return TrainingStep(contender, config, **{**options, **changes})
 
 
 @pytest.mark.parametrize("contender", ["reformer", pytest.param("transformers", marks=needs_transformers)])
 @pytest.mark.parametrize("optimizer", ["adam", "adafactor"])
 def test_a_step_learns(contender, optimizer, monkeypatch):
-    monkeypatch.setattr("reformer.bench.training_step._LEARNING_RATE", 1e-2)
+    monkeypatch.setattr("reproduction.benchmarks.training_step.LEARNING_RATE", 1e-2)
     step = subject(contender, optimizer=optimizer)
     losses = []
     for _ in range(4):
@@ -49,40 +51,45 @@ def test_bfloat16_is_autocast_over_float32_weights():
     step, exact = subject("reformer", dtype="bfloat16"), subject("reformer")
     step.time()
     exact.time()
-    assert {str(p.dtype) for p in step._model.parameters()} == {"torch.float32"}
+    assert {str(p.dtype) for p in step.model.parameters()} == {"torch.float32"}
     assert step.report()["loss"] != exact.report()["loss"]
     assert step.report()["loss"] == pytest.approx(exact.report()["loss"], rel=0.02)
 
 
+def rows_of(groups, options, file=None, say=lambda line: None):
+    file = file or RowFile(None, COMMON)
+    return measure(groups(options, Bench(file=file, device="cpu", threads=1)), file, say)
+
+
 def test_models_take_turns_and_their_rows_are_kept(tmp_path):
-    path, said = tmp_path / "rows.jsonl", []
+    path = tmp_path / "rows.jsonl"
     options = ModelOptions(preset="toy", dtype=("float32",), repeats=2)
-    rows = measure_model(options, RowFile(path, COMMON), "cpu", 1, said.append)
+    rows = rows_of(model_groups, options, RowFile(path, COMMON))
     assert [row["contender"] for row in rows] == list(MODELS)
     for row in rows:
         if "not_run" in row:
-            assert "pip install 'reformer-torch[bench]'" in row["not_run"]
+            assert "pip install -e '.[reproduction]'" in row["not_run"]
             continue
         assert row["tokens_per_second"] == pytest.approx(256 / row["median_s"])
         assert row["peak_bytes"] > row["before_bytes"] > 0
-        assert "tokens/s" in describe_step(row)
+        assert "tokens/s" in describe(row)
     lines = path.read_text()
-    again = measure_model(options, RowFile(path, COMMON), "cpu", 1, said.append)
+    again = rows_of(model_groups, options, RowFile(path, COMMON))
     assert [row.get("median_s") for row in again] == [row.get("median_s") for row in rows]
     if find_spec("transformers") is not None:
         assert path.read_text() == lines
 
 
 def test_without_bf16_units_it_is_not_run(monkeypatch):
-    monkeypatch.setattr("reformer.bench.model.bfloat16_obstacle", lambda device: "no bf16 units")
+    monkeypatch.setattr(Path, "read_text", lambda path: "flags: fpu avx2")
     options = ModelOptions(preset="toy", dtype=("bfloat16",), contenders=("reformer",))
-    (row,) = measure_model(options, RowFile(None, COMMON), "cpu", 1, lambda line: None)
+    (row,) = rows_of(model_groups, options)
     assert row["not_run"] == "no bf16 units"
 
 
 def test_memory_is_measured_by_depth_in_fresh_processes():
     options = MemoryOptions(preset="toy", layers=(1, 2), reversible=(True,))
-    rows = measure_memory(options, RowFile(None, COMMON), "cpu", 1, lambda line: None)
+    rows = rows_of(memory_groups, options)
     assert [(row["layers"], row["reversible"], row["repeats"]) for row in rows] == [(1, True, 1), (2, True, 1)]
     assert rows[0]["parameters"] < rows[1]["parameters"]
 

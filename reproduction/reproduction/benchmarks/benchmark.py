@@ -77,7 +77,7 @@ def require_dtype(name: str) -> None:
 def require_installed(package: str) -> None:
     """Raise NotRun if a peer is not there."""
     if find_spec(package) is None:
-        raise NotRun(f"{package.replace('_', '-')} is not installed: pip install -e './reproduction[peers]'")
+        raise NotRun(f"{package.replace('_', '-')} is not installed: pip install -e '.[reproduction]'")
 
 
 def pick_device(name: str) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reformer.training.loop import TrainingDiverged
 from reproduction.rows import Row
 
 # Rounds of shuffled turns are drawn from here.
@@ -59,7 +58,7 @@ def take_turns(cases: Iterable[Case], place: Place) -> Iterator[tuple[Case, Row]
         for case in order.sample(list(waiting), len(waiting)):
             try:
                 measured = next(waiting[case])
-            except (NotRun, TrainingDiverged) as reason:
+            except NotRun as reason:
                 measured = {"not_run": str(reason)}
             if measured is not None:
                 # Its process ends before the next case begins.

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reformer.training.environment import code_version, environment, package_version
-
 Row = dict[str, Any]
 
 OUT_OF_MEMORY = "out of memory"
@@ -77,6 +75,9 @@ def _parsed(line: bytes) -> Row | None:
 
 def provenance(command: list[str]) -> Row:
     """The fields that all rows of a run share: code, software (with the versions of the peers), hardware, command."""
+    # Here, lest every subject's process imports torch to know what a row is.
+    from reformer.training.environment import code_version, environment, package_version
+
     machine = environment()
     machine["software"] |= {package: package_version(package) for package in _PEERS}
     return {"code": code_version(), **machine, "command": shlex.join(command)}

@@ -8,6 +8,7 @@ import pytest
 from reformer.training.loop import TrainingDiverged
 from reformer.training.run_directory import RunError, only_writer
 from reproduction.case import Case, NotRun, Place, Stopped
+from reproduction.experiments import training_case
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.registry import experiment
 from reproduction.experiments.running import LinesNotRun, run_experiment
@@ -145,7 +146,7 @@ def test_lines_that_cannot_be_measured_do_not_keep_the_others_from_it(tmp_path):
     class Failing(Counting):
         def case(self, row, seed):
             case = super().case(row, seed)
-            errors = {("one", 0): NotRun("out of memory"), ("two", 0): TrainingDiverged("step 3: loss nan")}
+            errors = {("one", 0): NotRun("out of memory"), ("two", 0): NotRun("step 3: loss nan")}
 
             def run(place):
                 if (row, seed) in errors:
@@ -164,6 +165,16 @@ def test_lines_that_cannot_be_measured_do_not_keep_the_others_from_it(tmp_path):
     assert [(row["row"], row["seed"], row["columns"]) for row in rows] == [("two", 1, {"a": 3, "b": 1})]
 
 
+def test_a_training_that_diverges_is_a_line_not_run(tmp_path, monkeypatch):
+    def diverges(*arguments, **options):
+        raise TrainingDiverged("step 3: loss nan")
+
+    monkeypatch.setattr(training_case, "train", diverges)
+    case = next(case for case in experiment("scale").cases("smoke", 0))
+    with pytest.raises(NotRun, match="step 3: loss nan"):
+        next(case.run(Place(work=tmp_path, cache_dir=tmp_path)))
+
+
 def test_what_was_measured_elsewhere_says_so(tmp_path, capsys):
     run(Counting(), tmp_path)
     path = tmp_path / "results/counting.jsonl"
@@ -179,7 +190,7 @@ def test_what_was_measured_elsewhere_says_so(tmp_path, capsys):
 
 def test_a_row_names_the_code_that_ran_not_what_was_committed_meanwhile(tmp_path, monkeypatch):
     commits = iter("ab")
-    monkeypatch.setattr("reproduction.rows.code_version", lambda: {"commit": next(commits), "dirty": False})
+    monkeypatch.setattr("reformer.training.environment.code_version", lambda: {"commit": next(commits), "dirty": False})
     rows = run(Counting(), tmp_path)
     assert {row["code"]["commit"] for row in rows} == {"a"}
 
@@ -242,7 +253,7 @@ def test_a_row_names_the_commits_that_trained_what_it_measures(tmp_path, monkeyp
     name = chosen.cases("smoke", 0)[0].row
 
     def measured_at(commit, results):
-        for module in ("reproduction.rows", "reformer.training.loop"):
+        for module in ("reformer.training.environment", "reformer.training.loop"):
             monkeypatch.setattr(f"{module}.code_version", lambda: {"commit": commit, "dirty": False})
         place = Place(work=tmp_path, cache_dir=tmp_path / "cache")
         (row,) = run_experiment(

@@ -8,10 +8,10 @@ from typing import Any
 from reformer.tasks.config import RunConfig
 from reformer.tasks.earlier import earlier_config
 from reformer.training.card import commits
-from reformer.training.loop import train
+from reformer.training.loop import TrainingDiverged, train
 from reformer.training.metrics import METRICS_FILE, read_metrics
 from reformer.training.run_directory import load_model, only_writer
-from reproduction.case import Case, Place, Stopped
+from reproduction.case import Case, NotRun, Place, Stopped
 from reproduction.experiments.experiment import short_id
 from reproduction.rows import Row
 
@@ -44,7 +44,10 @@ def training_case(
         directory = place.work / f"{config.name}-{short_id(described)}-seed{config.seed}"
         if not place.resume:
             set_aside(directory)
-        outcome = train(config, directory, cache_dir=place.cache_dir, resume=True, command=place.command)
+        try:
+            outcome = train(config, directory, cache_dir=place.cache_dir, resume=True, command=place.command)
+        except TrainingDiverged as error:
+            raise NotRun(str(error)) from error
         if outcome.status == "stopped":
             again = "the same command continues" if place.resume else "the same command without --no-resume continues"
             raise Stopped(f"stopped by {outcome.stopped_by} after step {outcome.step}; {again}")

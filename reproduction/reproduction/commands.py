@@ -233,8 +233,7 @@ def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> Path
 
 def _print_list(results: Path, name: str | None) -> None:
     from reproduction.experiments.registry import NAMES, experiment
-    from reproduction.report.listing import listing
-    from reproduction.report.results import read_results
+    from reproduction.report.section import listing, read_results
 
     chosen = [experiment(each) for each in (NAMES if name is None else (name,))]
     if not results.is_dir():

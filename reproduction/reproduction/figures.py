@@ -22,9 +22,6 @@ class Curve:
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
-    colour: str | None = None
-    style: str | None = None
-    """Of the line; None, like the colour: the next one that can be told apart from those before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +56,10 @@ def draw(panels: Sequence[Panel], path: Path) -> Path:
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     for index, curve in enumerate(panel.curves):
-        colour = curve.colour or _COLOURS[index % len(_COLOURS)]
+        colour = _COLOURS[index % len(_COLOURS)]
         # With more curves than colours, dashed from the second turn on.
-        style = curve.style or ("-" if index < len(_COLOURS) else "--")
-        axes.plot(curve.x, curve.y, f"o{style}", markersize=3, linewidth=1.4, color=colour, label=curve.label)
+        style = "o-" if index < len(_COLOURS) else "o--"
+        axes.plot(curve.x, curve.y, style, markersize=3, linewidth=1.4, color=colour, label=curve.label)
         if list(curve.low) != list(curve.high):
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)

@@ -3,7 +3,7 @@
 from tests.reproduction.test_report import row
 
 from reproduction.experiments.registry import NAMES, experiment
-from reproduction.report.listing import listing
+from reproduction.report.section import listing
 
 
 def test_the_papers_number_stands_beside_ours_with_where_and_when():

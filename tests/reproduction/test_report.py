@@ -11,8 +11,7 @@ from reproduction.experiments.experiment import short_id
 from reproduction.experiments.lines import Cell
 from reproduction.experiments.registry import NAMES, experiment
 from reproduction.report.document import draw_curves, write_report
-from reproduction.report.results import lines, read_results
-from reproduction.report.section import section
+from reproduction.report.section import lines, read_results, section
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from reformer.ops import full_attention, local_attention
+from reproduction.benchmarks.attention import DIRECTIONS, AttentionSubject
 from reproduction.benchmarks.benchmark import pick_device, require_bfloat16
 from reproduction.benchmarks.contenders import ATTENTION, require_present
 from reproduction.benchmarks.operations import Inputs, Shape
-from reproduction.benchmarks.subject import DIRECTIONS, AttentionSubject
 from reproduction.case import NotRun
 
 SHAPE = Shape(batch=2, seq_len=128, n_heads=2, head_dim=16, dtype="float32", n_hashes=2, chunk_len=32)

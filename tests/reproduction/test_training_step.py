@@ -10,8 +10,7 @@ from tests.reproduction.helpers import COMMON
 from reformer.models import ReformerLM
 from reproduction.benchmarks.benchmark import Bench, measure
 from reproduction.benchmarks.shapes import SHAPES, with_depth
-from reproduction.benchmarks.steps import MemoryOptions, ModelOptions, memory_groups, model_groups
-from reproduction.benchmarks.training_step import MODELS, TrainingStep
+from reproduction.benchmarks.steps import MODELS, MemoryOptions, ModelOptions, TrainingStep, memory_groups, model_groups
 from reproduction.rows import RowFile
 from reproduction.tables import describe
 
@@ -27,7 +26,7 @@ def subject(contender, **changes):
 @pytest.mark.parametrize("contender", ["reformer", pytest.param("transformers", marks=needs_transformers)])
 @pytest.mark.parametrize("optimizer", ["adam", "adafactor"])
 def test_a_step_learns(contender, optimizer, monkeypatch):
-    monkeypatch.setattr("reproduction.benchmarks.training_step.LEARNING_RATE", 1e-2)
+    monkeypatch.setattr("reproduction.benchmarks.steps.LEARNING_RATE", 1e-2)
     step = subject(contender, optimizer=optimizer)
     losses = []
     for _ in range(4):

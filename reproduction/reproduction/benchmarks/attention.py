@@ -5,20 +5,87 @@ its own process; in each round of a group every contender makes one call, in an 
 """
 
 import dataclasses
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from reformer.training.environment import peak_memory_bytes, reset_peak_memory
 from reproduction.benchmarks.benchmark import Bench, Options, plain, require_dtype, require_name
 from reproduction.benchmarks.contenders import ATTENTION, require_present
-from reproduction.benchmarks.operations import Shape
-from reproduction.benchmarks.subject import DIRECTIONS, AttentionSubject
+from reproduction.benchmarks.operations import Inputs, Operation, Shape
 from reproduction.case import Case, Place
 from reproduction.rows import Row, identity
-from reproduction.timing import Plan, plan, predicted, timed
+from reproduction.timing import Plan, plan, predicted, seconds_of, timed
 from reproduction.worker import Worker
+
+FORWARD, BOTH = "forward", "forward+backward"
+DIRECTIONS = (FORWARD, BOTH)
+
+
+class AttentionSubject:
+    """Builds the operations of a contender as shapes come, and times them (``worker``)."""
+
+    def __init__(self, contender: str, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        self._contender, self._device = ATTENTION[contender], device
+        self._inputs: tuple[Shape, Inputs] | None = None
+        self._operations: dict[Shape, Operation] = {}
+
+    def time(self, shape: Shape, direction: str) -> float:
+        """Seconds of one call."""
+        return seconds_of(self.call(shape, direction), self._device)
+
+    def memory(self, shape: Shape, direction: str) -> dict[str, int]:
+        """Bytes by which memory rises during one call: in all, and beyond the output and the gradients.
+
+        On a CPU it is the resident memory of the process: ask this of a fresh one.
+        """
+        # What is allocated once and for all (thread pools, libraries' workspaces) is not the operation's.
+        if self._device == "cpu":
+            self.call(shape.at(min(shape.seq_len, 1024)), direction)()
+        call = self.call(shape, direction)
+        reset_peak_memory(self._device)
+        before = peak_memory_bytes(self._device)
+        call()
+        peak = peak_memory_bytes(self._device) - before
+        operation = self.operation(shape)
+        results = [self._cotangent(operation), *(operation.leaves if direction == BOTH else ())]
+        kept = sum(tensor.numel() * tensor.element_size() for tensor in results)
+        return {"peak_bytes": peak, "extra_bytes": max(peak - kept, 0)}
+
+    def call(self, shape: Shape, direction: str) -> Callable[[], object]:
+        """What is timed: the output, or with a backward pass the gradients of all leaves."""
+        operation = self.operation(shape)
+        if direction == FORWARD:
+            return torch.no_grad()(lambda: operation.call(*operation.leaves))
+        leaves = [leaf.detach().requires_grad_() if not leaf.requires_grad else leaf for leaf in operation.leaves]
+        cotangent = self._cotangent(operation)
+        return lambda: torch.autograd.grad(operation.call(*leaves), leaves, cotangent)
+
+    def _cotangent(self, operation: Operation) -> Tensor:
+        # The first leaf is the input, and every output is shaped as it is.
+        assert self._inputs is not None
+        return self._inputs[1].like(tuple(operation.leaves[0].shape), 3)
+
+    def operation(self, shape: Shape) -> Operation:
+        """The contender at ``shape``. Shapes that differ in hashing alone share their inputs; those of the last one go."""
+        seen = shape.as_seen_by(())
+        if self._inputs is None or self._inputs[0] != seen:
+            # Before there are new ones.
+            self._operations.clear()
+            self._inputs = None
+            self._inputs = (seen, Inputs(seen, self._device))
+        if shape not in self._operations:
+            ours = {} if self._contender.impl is None else {"impl": self._contender.impl}
+            self._operations[shape] = self._contender.build(shape, self._inputs[1], **ours)
+        return self._operations[shape]
+
 
 # A call that hangs is ended after this many times the limit of a row, and the time a process takes to start.
 _PATIENCE, _START_S = 3, 120
@@ -66,22 +133,21 @@ class AttentionOptions(Options):
 
 def attention_groups(options: AttentionOptions, bench: Bench, worker: Any = Worker) -> Generator[list[Case]]:
     """The cases of each group, shortest lengths first; each measurement once."""
+    machine = {"device": bench.device, "threads": bench.threads}
     with ExitStack() as processes:
         workers = {
-            name: processes.enter_context(
-                worker(AttentionSubject, contender=name, device=bench.device, threads=bench.threads)
-            )
+            name: processes.enter_context(worker(AttentionSubject, contender=name, **machine))
             for name in options.contenders
         }
         for dtype, head_dim, length in product(options.dtype, options.head_dim, sorted(options.seq_len)):
-            cases = [
-                _Measurement(
-                    options, bench, workers[name], name, shape.as_seen_by(ATTENTION[name].depends_on), direction
-                )
-                for shape in _shapes(options, dtype, head_dim, length)
-                for name, direction in product(options.contenders, options.directions)
-            ]
-            yield [each.case() for each in {identity(each.what): each for each in cases}.values()]
+            cases: dict[object, Case] = {}
+            for shape in _shapes(options, dtype, head_dim, length):
+                for name, direction in product(options.contenders, options.directions):
+                    seen = shape.as_seen_by(ATTENTION[name].depends_on)
+                    what = {"benchmark": "attention", "contender": name, "direction": direction, **machine}
+                    case = _case(what | plain(dataclasses.asdict(seen)), seen, options, workers[name])
+                    cases.setdefault(identity(case.config), case)
+            yield list(cases.values())
 
 
 def _shapes(options: AttentionOptions, dtype: str, head_dim: int, length: int) -> Iterator[Shape]:
@@ -98,51 +164,30 @@ def _shapes(options: AttentionOptions, dtype: str, head_dim: int, length: int) -
         )
 
 
-class _Measurement:
-    """One row: a contender at one shape in one direction, asked of the contender's process."""
+def _case(what: Row, shape: Shape, options: AttentionOptions, worker: Worker) -> Case:
+    contender, device, direction = ATTENTION[what["contender"]], what["device"], what["direction"]
+    limits = {"max_seconds": options.max_seconds, "repeats": options.repeats}
+    asked = {"timeout": _PATIENCE * options.max_seconds + _START_S, "direction": direction}
 
-    def __init__(
-        self, options: AttentionOptions, bench: Bench, worker: Worker, contender: str, shape: Shape, direction: str
-    ) -> None:
-        self._options, self._device, self._worker = options, bench.device, worker
-        self._contender, self._shape, self._direction = contender, shape, direction
-        run = {"contender": contender, "direction": direction, "device": bench.device, "threads": bench.threads}
-        self.what: Row = {"benchmark": "attention", **run, **plain(dataclasses.asdict(shape))}
-        self._limits = {"max_seconds": options.max_seconds, "repeats": options.repeats}
-
-    def case(self) -> Case:
-        """To be measured in turns with the others of its group."""
-        return Case(row=self._contender, config=self.what, run=self._turns)
-
-    def _turns(self, place: Place) -> Generator[Row | None]:
-        shape, contender = self._shape, ATTENTION[self._contender]
-        runs = require_present(self._contender, self._device, shape.dtype, shape.head_dim)
-        one = predicted(lambda length: self._time(shape.at(length)), shape.seq_len, contender.growth)
-        calls = Plan(warmups=1, repeats=1) if one is None else plan(one * shape.batch, warmed=False, **self._limits)
-        extra: Row = {"runs": runs, "timed": contender.timed}
-        if calls.warmups:
-            if self._device == "cuda":
-                # The first call of a shape compiles kernels.
-                self._time(shape)
-            calls = dataclasses.replace(plan(self._time(shape), warmed=True, **self._limits), warmups=1)
-        if self._options.memory:
-            extra |= self._memory()
-        times = yield from timed(lambda: self._time(shape), calls.repeats)
-        yield {**times, "warmups": calls.warmups, **extra}
-
-    def _time(self, shape: Shape) -> float:
-        seconds: float = self._worker.call("time", timeout=self._patience, shape=shape, direction=self._direction)
+    def time(shape: Shape = shape) -> float:
+        seconds: float = worker.call("time", shape=shape, **asked)
         return seconds
 
-    def _memory(self) -> Row:
-        call = {"timeout": self._patience, "shape": self._shape, "direction": self._direction}
-        if self._device == "cuda":
-            found: Row = self._worker.call("memory", **call)
-        else:
-            with self._worker.fresh() as fresh:
-                found = fresh.call("memory", **call)
-        return found
+    def run(place: Place) -> Generator[Row | None]:
+        runs = require_present(what["contender"], device, shape.dtype, shape.head_dim)
+        one = predicted(lambda length: time(shape.at(length)), shape.seq_len, contender.growth)
+        calls = Plan(warmups=1, repeats=1) if one is None else plan(one * shape.batch, warmed=False, **limits)
+        extra: Row = {"runs": runs, "timed": contender.timed}
+        if calls.warmups:
+            if device == "cuda":
+                # The first call of a shape compiles kernels.
+                time()
+            calls = dataclasses.replace(plan(time(), warmed=True, **limits), warmups=1)
+        if options.memory:
+            # On a CPU the memory is the process's.
+            with nullcontext(worker) if device == "cuda" else worker.fresh() as process:
+                extra |= process.call("memory", shape=shape, **asked)
+        times = yield from timed(time, calls.repeats)
+        yield {**times, "warmups": calls.warmups, **extra}
 
-    @property
-    def _patience(self) -> float:
-        return _PATIENCE * self._options.max_seconds + _START_S
+    return Case(row=what["contender"], config=what, run=run)

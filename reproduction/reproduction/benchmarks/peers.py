@@ -63,64 +63,54 @@ def reformer_pytorch_layer(shape: Shape, inputs: Inputs) -> Operation:
 
 
 def _transformers_modules(shape: Shape, inputs: Inputs) -> tuple[Any, Any]:
-    from transformers import ReformerConfig as TheirConfig
     from transformers.models.reformer.modeling_reformer import LSHSelfAttention, ReformerSelfOutput
 
     n_hashes, chunk_len, n_buckets = shape.hashing()
-    config = TheirConfig(
-        hidden_size=shape.n_heads * shape.head_dim,
-        num_attention_heads=shape.n_heads,
-        attention_head_size=shape.head_dim,
-        num_hashes=n_hashes,
-        num_buckets=_as_list(n_buckets),
-        lsh_attn_chunk_length=chunk_len,
-        attn_layers=["lsh"],
-        is_decoder=True,
-        use_cache=False,
-        lsh_attention_probs_dropout_prob=0.0,
-        hidden_dropout_prob=0.0,
+    width = shape.n_heads * shape.head_dim
+    sizes: dict[str, Any] = {"n_hashes": n_hashes, "lsh_chunk_len": chunk_len, "n_buckets": n_buckets}
+    config = _their_config(
+        ReformerConfig(d_model=width, n_heads=shape.n_heads, attention=("lsh",), **sizes), shape.seq_len
     )
     # In evaluation mode its backward pass fails.
-    return tuple(
-        made(config).to(inputs.device, inputs.dtype).train() for made in (LSHSelfAttention, ReformerSelfOutput)
-    )
+    modules = (made(config).to(inputs.device, inputs.dtype).train() for made in (LSHSelfAttention, ReformerSelfOutput))
+    attention, output = modules
+    return attention, output
 
 
 def transformers_model(config: ReformerConfig, seq_len: int, device: str) -> Any:
     """Their model of the same sizes, in training mode."""
-    from transformers import ReformerConfig as TheirConfig
     from transformers import ReformerModelWithLMHead
     from transformers.utils import logging
 
     # It warns that its own config names no loss.
     logging.set_verbosity_error()
-    model: Any = ReformerModelWithLMHead(
-        TheirConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.d_model,
-            feed_forward_size=config.d_ff,
-            num_attention_heads=config.n_heads,
-            attention_head_size=config.head_dim or (config.d_attn or config.d_model) // config.n_heads,
-            attn_layers=list(config.attention),
-            num_hashes=config.n_hashes,
-            num_buckets=_as_list(config.n_buckets),
-            lsh_attn_chunk_length=config.lsh_chunk_len,
-            local_attn_chunk_length=config.local_chunk_len,
-            axial_pos_shape=list(config.axial_shape),
-            axial_pos_embds_dim=list(config.axis_widths),
-            max_position_embeddings=seq_len,
-            hidden_act=config.activation,
-            chunk_size_feed_forward=config.ff_chunk_len or 0,
-            chunk_size_lm_head=0,
-            is_decoder=True,
-            use_cache=False,
-            hidden_dropout_prob=config.dropout,
-            lsh_attention_probs_dropout_prob=0.0,
-            local_attention_probs_dropout_prob=0.0,
-        )
-    )
+    model: Any = ReformerModelWithLMHead(_their_config(config, seq_len))
     return model.to(device).train()
 
 
-def _as_list(n_buckets: int | tuple[int, ...] | None) -> int | list[int] | None:
-    return list(n_buckets) if isinstance(n_buckets, tuple) else n_buckets
+def _their_config(config: ReformerConfig, seq_len: int) -> Any:
+    from transformers import ReformerConfig as TheirConfig
+
+    return TheirConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.d_model,
+        feed_forward_size=config.d_ff,
+        num_attention_heads=config.n_heads,
+        attention_head_size=config.head_dim or (config.d_attn or config.d_model) // config.n_heads,
+        attn_layers=list(config.attention),
+        num_hashes=config.n_hashes,
+        num_buckets=list(config.n_buckets) if isinstance(config.n_buckets, tuple) else config.n_buckets,
+        lsh_attn_chunk_length=config.lsh_chunk_len,
+        local_attn_chunk_length=config.local_chunk_len,
+        axial_pos_shape=list(config.axial_shape),
+        axial_pos_embds_dim=list(config.axis_widths),
+        max_position_embeddings=seq_len,
+        hidden_act=config.activation,
+        chunk_size_feed_forward=config.ff_chunk_len or 0,
+        chunk_size_lm_head=0,
+        is_decoder=True,
+        use_cache=False,
+        hidden_dropout_prob=config.dropout,
+        lsh_attention_probs_dropout_prob=0.0,
+        local_attention_probs_dropout_prob=0.0,
+    )

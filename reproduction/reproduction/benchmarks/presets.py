@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from reproduction.benchmarks.attention import AttentionOptions
+from reproduction.benchmarks.attention import BOTH, AttentionOptions
 from reproduction.benchmarks.benchmark import require_name
-from reproduction.benchmarks.subject import BOTH
 
 _PEERS = ("transformers", "reformer-pytorch")
 _LAYERS = ("reformer-layer", "transformers-layer", "reformer-pytorch-layer")

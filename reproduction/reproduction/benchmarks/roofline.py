@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from reproduction.benchmarks.attention import BOTH
 from reproduction.benchmarks.benchmark import DTYPES, Bench
-from reproduction.benchmarks.subject import BOTH
 from reproduction.rows import Row
 from reproduction.timing import seconds_of
 from reproduction.worker import Worker

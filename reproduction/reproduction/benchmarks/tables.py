@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 from reformer.training.progress import format_bytes
+from reproduction.benchmarks.attention import BOTH
 from reproduction.benchmarks.contenders import ATTENTION
 from reproduction.benchmarks.roofline import fraction
-from reproduction.benchmarks.subject import BOTH
 from reproduction.rows import Row, by, values
 from reproduction.tables import Table, seconds
 

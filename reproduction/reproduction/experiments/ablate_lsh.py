@@ -20,7 +20,7 @@ from reformer.models import ReformerLM
 from reproduction.case import Case
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line, seeds_of
-from reproduction.experiments.text_models import NOTES, TEST_BYTES, held_out_bits, text_config
+from reproduction.experiments.text_models import BITS, NOTES, TEST_BYTES, held_out_bits, text_config
 from reproduction.experiments.training_case import training_case
 
 _COLUMNS = ("as trained", "LSH zeroed", "a local layer zeroed", "LSH made full")
@@ -68,13 +68,11 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
 EXPERIMENT = Experiment(
     name="ablate-lsh",
     title="Ablation: what the LSH layers of a trained model carry",
-    metric="bits per byte on enwik8's test split",
-    better="lower",
+    **BITS,
     columns=_COLUMNS,
     cases=cases,
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
     notes=NOTES,
-    digits=3,
     finding=finding,
     headline=("lsh + local", "LSH zeroed"),
 )

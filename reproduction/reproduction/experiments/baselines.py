@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from reproduction.case import Case
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line, difference
-from reproduction.experiments.text_models import NOTES, text_case, text_config
+from reproduction.experiments.text_models import BITS_BY_STEP, NOTES, text_case, text_config
 
 # (line, kind of the layers in question, steps relative to the LSH model's). Of equal time: laptop as it was fixed (see the
 # note), gpu by steps of 87, 71 and 89 ms on an H200, paper by passes on a CPU (--estimate): 2,320, 2,160 and 4,710 s.
@@ -54,9 +54,7 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
 EXPERIMENT = Experiment(
     name="baselines",
     title="Baselines: LSH attention beside local attention alone and full attention, at equal steps and at equal time",
-    metric="bits per byte on enwik8's test split",
-    better="lower",
-    columns=("test",),
+    **BITS_BY_STEP,
     cases=cases,
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
     notes=NOTES
@@ -65,7 +63,5 @@ EXPERIMENT = Experiment(
         + '; "equal time": 103 % (local only) and 52 % (full) of the steps, fixed before they ran; equal to the time of the '
         "LSH line would have been 60 % for full attention on the Intel machine, where these rows ran, and 42 % on the AMD one"
     },
-    digits=3,
-    curve=("step", "validation bits per byte"),
     finding=finding,
 )

@@ -18,7 +18,7 @@ from reformer.tasks.text import TextTask
 from reproduction.case import Case
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line, seeds_of
-from reproduction.experiments.text_models import NOTES, TEST_BYTES, text_config
+from reproduction.experiments.text_models import BITS, NOTES, TEST_BYTES, text_config
 from reproduction.experiments.training_case import training_case
 
 _LENGTHS = {"smoke": (64, 256), "laptop": (512, 2048, 8192), "gpu": (2048, 16_384), "paper": (512, 4096, 65_536)}
@@ -74,13 +74,11 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
 EXPERIMENT = Experiment(
     name="context",
     title="Context: bits per byte by the length of the evaluation window (columns, in bytes)",
-    metric="bits per byte on enwik8's test split",
-    better="lower",
+    **BITS,
     columns=tuple(dict.fromkeys(f"{length:,}" for lengths in _LENGTHS.values() for length in lengths)),
     cases=cases,
     seeds={"smoke": 1, "laptop": 3, "gpu": 3, "paper": 1},
     notes=NOTES,
-    digits=3,
     curve=("position in the window, up to", "bits per byte"),
     log_axes="x",
     finding=finding,

@@ -24,8 +24,7 @@ from reproduction.experiments import image_models, text_models
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.image_models import image_case, image_config
 from reproduction.experiments.lines import Line, difference
-from reproduction.experiments.text_models import held_out_bits, text_config
-from reproduction.experiments.training_case import training_case
+from reproduction.experiments.text_models import text_case, text_config
 
 _LINES: dict[str, dict[str, Any]] = {
     "shared QK, reversible": {},
@@ -68,12 +67,6 @@ def _text(scale: str, seed: int, changes: dict[str, Any], optimizer: dict[str, A
 
 def cases(scale: str, seed: int) -> list[Case]:
     """Each kind of model on text, the reversible and the ordinary one in other settings, then each on pictures."""
-
-    def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
-        value, protocol = held_out_bits(scale, model, task)
-        return {_TEXT: value}, protocol
-
-    measured = {"test bytes": text_models.TEST_BYTES[scale]}
     on_text: dict[str, _Setting] = {name: (model, {}) for name, model in _LINES.items()}
     for setting, (model, optimizer) in _OTHER_SETTINGS.get(scale, {}).items():
         on_text[f"{setting}, reversible"] = model, optimizer
@@ -84,8 +77,7 @@ def cases(scale: str, seed: int) -> list[Case]:
             config = on_images[f"shared QK, {kind}"]
             on_images[f"{steps:,} steps, {kind}"] = replace(config, steps=steps, eval_every=steps // 8)
     return [
-        training_case(f"enwik8, {name}", _text(scale, seed, *changes), measure, measured=measured, columns=(_TEXT,))
-        for name, changes in on_text.items()
+        text_case(f"enwik8, {name}", _text(scale, seed, *changes), scale, _TEXT) for name, changes in on_text.items()
     ] + [image_case(f"images, {name}", config, scale, _IMAGES) for name, config in on_images.items()]
 
 

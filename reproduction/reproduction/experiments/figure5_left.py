@@ -15,7 +15,7 @@ from dataclasses import replace
 from reproduction.case import Case
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line, listed, seeds_of
-from reproduction.experiments.text_models import LAYERS, NOTES, text_case, text_config
+from reproduction.experiments.text_models import BITS_BY_STEP, LAYERS, NOTES, text_case, text_config
 
 _DEPTHS = {"smoke": (2, 4), "laptop": (3, 6, 12), "gpu": (3, 6, 12, 20), "paper": (3, 6, 12, 20)}
 
@@ -40,9 +40,7 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
 EXPERIMENT = Experiment(
     name="figure5-left",
     title="Figure 5, left: bits per byte by depth",
-    metric="bits per byte on enwik8's test split",
-    better="lower",
-    columns=("test",),
+    **BITS_BY_STEP,
     cases=cases,
     seeds={"smoke": 1, "laptop": 1, "gpu": 1, "paper": 1},
     paper={("12 layers", "test"): 1.19},
@@ -55,8 +53,6 @@ EXPERIMENT = Experiment(
         "steps of 4 (23 MB)",
         "paper": "the paper's: LSH layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8",
     },
-    digits=3,
-    curve=("step", "validation bits per byte"),
     finding=finding,
     headline=("12 layers", "test"),
 )

@@ -17,8 +17,8 @@ from time import perf_counter
 import torch
 
 from reformer.training.environment import chosen_device
+from reproduction.benchmarks.attention import BOTH, AttentionSubject
 from reproduction.benchmarks.operations import Shape
-from reproduction.benchmarks.subject import BOTH, AttentionSubject
 from reproduction.case import Case, Place
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line

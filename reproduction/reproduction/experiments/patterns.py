@@ -13,7 +13,7 @@ from typing import Any
 from reproduction.case import Case
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line, difference
-from reproduction.experiments.text_models import NOTES, text_case, text_config
+from reproduction.experiments.text_models import BITS_BY_STEP, NOTES, text_case, text_config
 
 _LINES: dict[str, dict[str, Any]] = {
     "paper": {"pattern": "paper"},
@@ -40,14 +40,10 @@ def finding(lines: Mapping[str, Line]) -> list[str]:
 EXPERIMENT = Experiment(
     name="patterns",
     title="Patterns: the paper's chunks, whole buckets, and the released checkpoints' pattern",
-    metric="bits per byte on enwik8's test split",
-    better="lower",
-    columns=("test",),
+    **BITS_BY_STEP,
     cases=cases,
     seeds={"smoke": 1, "laptop": 3, "gpu": 3},
     notes=NOTES,
-    digits=3,
-    curve=("step", "validation bits per byte"),
     finding=finding,
     headline=("bucket, window 64", "test"),
 )

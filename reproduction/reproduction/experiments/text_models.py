@@ -17,6 +17,9 @@ NOTES = {
     "paper": "the paper's 12 layers of d_model 1,024, windows of 65,536 bytes, 20,000 steps of 8; two of three layers local, "
     "where the paper's are all LSH",
 }
+# What is measured, as the experiments that compare texts have it.
+BITS: dict[str, Any] = {"metric": "bits per byte on enwik8's test split", "better": "lower", "digits": 3}
+BITS_BY_STEP = BITS | {"columns": ("test",), "curve": ("step", "validation bits per byte")}
 # The LSH layers are those that an experiment may make another kind.
 LAYERS = {
     "smoke": ("local", "lsh"),
@@ -57,14 +60,14 @@ def text_config(scale: str, seed: int, *, kind: str = "lsh", steps: float = 1.0,
     )
 
 
-def text_case(row: str, config: TextConfig, scale: str, column: str = "test", columns: tuple[str, ...] = ()) -> Case:
+def text_case(row: str, config: TextConfig, scale: str, column: str = "test") -> Case:
     """Train ``config`` and measure bits per byte on the test split, as ``column``."""
 
     def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         value, protocol = held_out_bits(scale, model, task)
         return {column: value}, protocol
 
-    return training_case(row, config, measure, measured={"test bytes": TEST_BYTES[scale]}, columns=columns)
+    return training_case(row, config, measure, measured={"test bytes": TEST_BYTES[scale]}, columns=(column,))
 
 
 def held_out_bits(scale: str, model: Any, task: Any, attention: str = "as-trained") -> tuple[float, str]:

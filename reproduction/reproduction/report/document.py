@@ -10,8 +10,7 @@ from reproduction.experiments.lines import Line
 from reproduction.experiments.registry import NAMES, experiment
 from reproduction.figures import Curve, Panel, draw
 from reproduction.page import html_page
-from reproduction.report.results import lines, read_results
-from reproduction.report.section import NOT_RUN, SHOWN_SCALES, markdown_table, section
+from reproduction.report.section import NOT_RUN, SHOWN_SCALES, lines, markdown_table, read_results, section
 from reproduction.rows import Row
 
 TITLE = "Results: the Reformer, reproduced"

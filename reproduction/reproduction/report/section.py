@@ -1,14 +1,65 @@
-"""One experiment as Markdown: the table beside the paper's, then where each line comes from."""
+"""The rows of experiments as lines, and one experiment in words: in Markdown beside the paper's table, and in plain text."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from reformer.training.progress import format_bytes, format_duration
 from reproduction.experiments.experiment import SCALES, Experiment
 from reproduction.experiments.lines import Line, machine, seeds_of
-from reproduction.report.results import lines
-from reproduction.rows import Row, values
+from reproduction.experiments.registry import NAMES
+from reproduction.rows import Row, kind, problem, read_rows, values
 from reproduction.tables import markdown
+
+
+def read_results(folder: Path) -> list[Row]:
+    """The rows of experiments and estimates in ``folder``.
+
+    Raises ValueError for a folder that is not there, a damaged row, and one of an experiment that we do not have.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"no folder of results {folder}; name it with --results, or measure with: reformer reproduce NAME"
+        )
+    found = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for row in read_rows(path):
+            what = kind(row)
+            if what in ("experiment", "estimate"):
+                if row[what] not in NAMES:
+                    raise ValueError(
+                        f"{path}: a row of {what} {row[what]!r}, which is none of {', '.join(NAMES)}; mend it"
+                    )
+                if (wrong := problem(row)) is not None:
+                    raise ValueError(f"{path}: a row of {what} {row[what]!r}: {wrong}; mend or remove it")
+                found.append(row)
+    return found
+
+
+def lines(experiment: Experiment, rows: Iterable[Row], scale: str) -> dict[str, Line]:
+    """The lines of ``experiment`` that were run at ``scale`` by name, in the experiment's order.
+
+    Rows of a config that the experiment no longer has do not count: beside its notes they would say what is not so. Of each
+    seed the newest row counts. Raises ValueError for seeds that were measured on different data: a mean over them means nothing.
+    """
+    current = experiment.current(scale)
+    found: dict[str, dict[int, Row]] = {name: {} for name in current}
+    for row in rows:
+        is_ours = row.get("experiment") == experiment.name and row["scale"] == scale
+        if is_ours and current.get(row["row"]) == row["config_id"]:
+            found[row["row"]][row["seed"]] = row
+    for name, seeds in found.items():
+        # The first rows kept no checksums, and what is drawn from seeds has none.
+        data = [row["checksums"] for row in seeds.values() if row.get("checksums")]
+        if any(each != data[0] for each in data):
+            raise ValueError(
+                f"{experiment.name}, {scale}, {name}: its seeds were measured on different data (checksums differ: "
+                f"{', '.join(row['date'] for row in seeds.values())}); measure them anew on one, or remove the others"
+            )
+    return {
+        name: Line(name, scale, tuple(seeds[seed] for seed in sorted(seeds))) for name, seeds in found.items() if seeds
+    }
+
 
 NOT_RUN = "not run"
 # What is shown of an experiment: smoke rows only prove that it runs.
@@ -163,3 +214,31 @@ def _estimate(row: Row) -> list[str]:
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table with all its columns, also those that are empty."""
     return markdown([dict(zip(head, line, strict=True)) for line in lines], keep_empty=True)
+
+
+def listing(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
+    """The lines of ``experiment`` in ``reformer reproduce --list``: a head, and one for each scale that exists."""
+    scales = [scale for scale in SHOWN_SCALES if scale in experiment.seeds]
+    return [f"{experiment.name}: {experiment.title}"] + [f"    {_scale(experiment, rows, scale)}" for scale in scales]
+
+
+def _scale(experiment: Experiment, rows: Sequence[Row], scale: str) -> str:
+    found, names = lines(experiment, rows, scale), list(experiment.current(scale))
+    wanted = experiment.headline if experiment.headline and experiment.headline[0] in names else None
+    name, column = wanted or (names[0], experiment.columns[0])
+    paper = experiment.paper.get((name, column))
+    beside = "" if paper is None else f"paper {paper:g}, "
+    run = f"; {len(found)} of {len(names)} lines run" if found else ""
+    return f"{scale}: {name}, {column}: {beside}ours {_ours(experiment, found.get(name), column)}{run}"
+
+
+def _ours(experiment: Experiment, line: Line | None, column: str) -> str:
+    cell = None if line is None else line.cell(column)
+    if line is None or cell is None:
+        return NOT_RUN
+    last = line.rows[-1]
+    # Seconds of another machine say nothing of this one's.
+    seconds = line.on(machine(last)).mean_cost("seconds")
+    how = [f"seeds: {len(cell.values)}", machine(last)]
+    how += [] if seconds is None else [f"{format_duration(seconds)} a seed"]
+    return f"{cell.text(experiment.digits)} ({', '.join([*how, last['date'][:10]])})"

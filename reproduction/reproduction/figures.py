@@ -55,6 +55,8 @@ def draw(panels: Sequence[Panel], path: Path) -> Path:
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for index, curve in enumerate(panel.curves):
         colour = _COLOURS[index % len(_COLOURS)]
         # With more curves than colours, dashed from the second turn on.
@@ -68,7 +70,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: _short(value))
     if "y" in panel.log_axes:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     if len(panel.curves) > 5:

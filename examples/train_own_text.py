@@ -12,8 +12,8 @@ import dataclasses
 from pathlib import Path
 
 from reformer.generation import SamplingConfig, generate
+from reformer.tasks.text.recipes import quickstart
 from reformer.training.loop import train
-from reformer.training.recipes import quickstart
 from reformer.training.run_directory import load_trained
 
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     if outcome.status == "stopped":
         print(f"stopped after step {outcome.step}; the same command goes on from there")
         return
-    print(f"{outcome.validation['bits_per_byte']:.2f} bits per byte on text that it was not trained on")
+    print(f"{outcome.validation.value:.2f} {outcome.validation.metric} on text that it was not trained on")
 
     _, model, _ = load_trained(options.out)
     sampling = SamplingConfig(temperature=0.8, top_p=0.95)

@@ -4,9 +4,10 @@ import dataclasses
 from pathlib import Path
 
 from reformer.models import ReformerConfig
-from reformer.training.config import OptimizerConfig, TrainConfig
+from reformer.tasks.config import OptimizerConfig
+from reformer.tasks.text import TextConfig
 
-TINY = TrainConfig(
+TINY = TextConfig(
     name="tiny",
     data="unset",
     seq_len=64,
@@ -52,7 +53,7 @@ def write_text(folder: Path, n_bytes: int = 20_000) -> Path:
     return path
 
 
-def tiny(folder: Path, **changes) -> TrainConfig:
+def tiny(folder: Path, **changes) -> TextConfig:
     """``TINY`` over the file in ``folder``."""
     path = folder / "text.txt"
     if not path.exists():

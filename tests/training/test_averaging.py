@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from reformer.training.averaging import average_checkpoints
-from reformer.training.checkpoint import CheckpointError, save_checkpoint
+from reformer.training.checkpoint import CheckpointError, average_checkpoints, save_checkpoint
 
 
 def save(root, step: int, **tensors):
@@ -30,7 +29,7 @@ def test_sums_do_not_round_in_the_dtype_of_the_weights(tmp_path):
     assert mean["a"].double().item() == torch.tensor(256 * sum(values) / 3).bfloat16().double().item()
 
 
-def test_errors(tmp_path):
+def test_too_few_checkpoints_or_other_tensors_are_refused(tmp_path):
     save(tmp_path, 1, a=torch.zeros(1))
     for n in (0, 2):
         with pytest.raises(ValueError, match="holds 1 checkpoints"):

@@ -13,15 +13,16 @@ from tests.training.runs import tiny, weights
 
 from reformer.models import ReformerLM
 from reformer.ops import as_seed, derive_seed
+from reformer.tasks.config import OptimizerConfig
+from reformer.tasks.protocol import Evaluated, Measurement
+from reformer.tasks.text import TextTask
 from reformer.training import loop as loop_module
 from reformer.training.card import read_card
 from reformer.training.checkpoint import list_checkpoints, read_checkpoint
-from reformer.training.config import OptimizerConfig
 from reformer.training.loop import TrainingDiverged, train
 from reformer.training.metrics import read_metrics
 from reformer.training.results import add_results
 from reformer.training.run_directory import RunError, load_trained
-from reformer.training.tasks import TextTask
 
 
 class Interruption(Exception):
@@ -38,6 +39,14 @@ def crash_at(monkeypatch, batch_index):
         return draw(self, index)
 
     monkeypatch.setattr(TextTask, "batch", batch)
+
+
+def measured(value):
+    return Measurement(metric="bits per byte", value=value, n=1, unit="bytes", protocol="made up")
+
+
+def as_trained(value):
+    return Evaluated(split="test", variant="as-trained", measurement=measured(value))
 
 
 @pytest.mark.parametrize(
@@ -162,10 +171,7 @@ def test_two_writers_are_not_allowed(tmp_path):
 def test_the_best_checkpoint_outlives_the_newest_ones(tmp_path, monkeypatch):
     scores = iter([5.0, 1.0, 3.0])
 
-    def evaluate(self, model, split, limit, overlap=0):
-        return {"bits_per_byte": next(scores), "n_bytes": 1, "protocol": "made up"}
-
-    monkeypatch.setattr(TextTask, "evaluate", evaluate)
+    monkeypatch.setattr(TextTask, "validate", lambda task, model: measured(next(scores)))
     train(tiny(tmp_path, keep_last=1), tmp_path / "run", cache_dir=tmp_path / "cache")
     kept = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
     assert kept == ["step-00000008", "step-00000012"]
@@ -180,7 +186,7 @@ def test_a_step_averages_the_gradients_of_its_passes(tmp_path):
 
     torch.manual_seed(config.seed)
     model = ReformerLM(config.model).train()
-    task = loop_module.make_task(config, tmp_path / "cache")
+    task = config.make_task(tmp_path / "cache")
     losses = []
     for part in range(2):
         inputs, targets = (torch.from_numpy(array) for array in task.batch(part))
@@ -189,7 +195,7 @@ def test_a_step_averages_the_gradients_of_its_passes(tmp_path):
     gradients = torch.autograd.grad(loss, list(model.parameters()))
     norm = math.sqrt(sum(g.double().square().sum().item() for g in gradients))
     assert record["loss"] == pytest.approx(loss.item(), rel=1e-6)
-    assert record["bits_per_byte"] == pytest.approx(loss.item() / math.log(2), rel=1e-6)
+    assert record["value"] == pytest.approx(loss.item() / math.log(2), rel=1e-6)
     assert record["grad_norm"] == pytest.approx(norm, rel=1e-4)
 
 
@@ -198,8 +204,8 @@ def test_training_learns_and_a_masked_model_does_too(tmp_path):
     masked = dataclasses.replace(config, objective="masked", model=dataclasses.replace(config.model, causal=False))
     for name, run in (("causal", config), ("masked", masked)):
         outcome = train(run, tmp_path / name, cache_dir=tmp_path / "cache")
-        assert outcome.validation["bits_per_byte"] < 5.0  # the text has few distinct bytes; a uniform guess is 8
-    assert "15% of the bytes hidden" in outcome.validation["protocol"]
+        assert outcome.validation.value < 5.0  # the text has few distinct bytes; a uniform guess is 8
+    assert "15% of the bytes hidden" in outcome.validation.protocol
 
 
 def test_bfloat16_autocast_trains_close_to_float32(tmp_path):
@@ -208,7 +214,7 @@ def test_bfloat16_autocast_trains_close_to_float32(tmp_path):
         train(dataclasses.replace(plain, autocast=autocast), tmp_path / str(autocast), cache_dir=tmp_path / "cache")
         for autocast in (None, "bfloat16")
     ]
-    values = [outcome.validation["bits_per_byte"] for outcome in outcomes]
+    values = [outcome.validation.value for outcome in outcomes]
     assert values[0] != values[1]
     assert values[0] == pytest.approx(values[1], rel=0.02)
 
@@ -238,13 +244,12 @@ def test_compiled_training_matches(tmp_path):
 def test_a_finished_run_asked_for_again_keeps_its_card_and_what_was_measured_since(tmp_path):
     config, run = tiny(tmp_path), tmp_path / "run"
     train(config, run, cache_dir=tmp_path / "cache")
-    row = {"split": "test", "attention": "as-trained", "step": 12, "protocol": "p", "bits_per_byte": 3.25}
-    add_results(run, [row], ["reformer", "eval"])
+    add_results(run, [as_trained(3.25)], 12, ["reformer", "eval"])
     card, metrics = (run / "card.json").read_bytes(), (run / "metrics.jsonl").read_bytes()
     assert b"3.25" in card
     outcome = train(config, run, cache_dir=tmp_path / "cache", resume=True)
     assert (outcome.status, outcome.step) == ("finished", 12)
-    assert math.isfinite(outcome.validation["bits_per_byte"])
+    assert math.isfinite(outcome.validation.value)
     assert (run / "card.json").read_bytes() == card
     assert (run / "metrics.jsonl").read_bytes() == metrics
 
@@ -267,10 +272,9 @@ def test_torn_results_are_kept_aside_and_cost_nothing_new(tmp_path):
     (tmp_path / "eval.json").write_text('[{"split": "te')
     (tmp_path / "card.json").write_text('{"status": ')
     said = []
-    row = {"split": "test", "attention": "as-trained", "step": 1, "protocol": "p", "bits_per_byte": 1.5}
-    add_results(tmp_path, [row], ["reformer", "eval"], said.append)
+    add_results(tmp_path, [as_trained(1.5)], 1, ["reformer", "eval"], notice=said.append)
     (kept,) = json.loads((tmp_path / "eval.json").read_text())
-    assert kept["bits_per_byte"] == 1.5
+    assert (kept["metric"], kept["value"]) == ("bits per byte", 1.5)
     assert (tmp_path / "eval.json.damaged").read_text() == '[{"split": "te'
     assert len(said) == 2
     assert all("damaged" in line for line in said)

@@ -18,10 +18,14 @@ def record(step, **values):
     return {"step": step, "kind": "train", **values}
 
 
+def loss(step, value):
+    return record(step, metric="bits per byte", value=value)
+
+
 def write(directory, steps, resume_step=None):
     with MetricsLog(directory, resume_step) as log:
         for step in steps:
-            log.write(record(step, bits_per_byte=8 / step))
+            log.write(loss(step, 8 / step))
     return log.path
 
 
@@ -47,18 +51,18 @@ def mirrored(directory):
 @pytest.mark.usefixtures("no_tensorboard")
 def test_records_come_back_as_they_went_with_non_finite_numbers_in_strict_json(tmp_path):
     records = [
-        record(1, bits_per_byte=0.1 + 0.2, lr=1e-30, note="é", nothing=None, flag=True),
-        record(2, bits_per_byte=math.nan, up=math.inf, down=-math.inf),
-        {"step": 2, "kind": "validation", "bits_per_byte": 1.5},
+        record(1, value=0.1 + 0.2, lr=1e-30, note="é", nothing=None, flag=True),
+        record(2, value=math.nan, up=math.inf, down=-math.inf),
+        {"step": 2, "kind": "validation", "value": 1.5},
     ]
     with MetricsLog(tmp_path / "run") as log:
         for each in records:
             log.write(each)
     plain = strict(log.path.read_text())
-    assert plain[1] == record(2, bits_per_byte="NaN", up="Infinity", down="-Infinity")
+    assert plain[1] == record(2, value="NaN", up="Infinity", down="-Infinity")
     back = read_metrics(tmp_path / "run" / METRICS_FILE)
-    assert math.isnan(back[1].pop("bits_per_byte"))
-    del records[1]["bits_per_byte"]
+    assert math.isnan(back[1].pop("value"))
+    del records[1]["value"]
     assert back == records
 
 
@@ -118,7 +122,7 @@ def test_records_without_step_or_kind_are_refused(tmp_path):
 @pytest.mark.usefixtures("no_tensorboard")
 def test_without_tensorboard_there_is_a_notice_and_no_mirror(tmp_path):
     with MetricsLog(tmp_path) as log:
-        log.write(record(1, bits_per_byte=1.0))
+        log.write(loss(1, 1.0))
     assert "pip install tensorboard" in log.notice
     assert not (tmp_path / "tensorboard").exists()
 
@@ -128,11 +132,11 @@ def test_numbers_are_mirrored_to_tensorboard_and_later_ones_purged_on_resume(tmp
     with MetricsLog(tmp_path) as log:
         assert log.notice is None
         for step in (1, 2, 3):
-            log.write(record(step, bits_per_byte=float(step), name="text", flag=True, nothing=None))
+            log.write({**loss(step, float(step)), "name": "text", "flag": True, "nothing": None})
     assert mirrored(tmp_path) == {"train/bits_per_byte": [(1, 1.0), (2, 2.0), (3, 3.0)]}
     with MetricsLog(tmp_path, resume_step=1) as log:
-        log.write(record(2, bits_per_byte=20.0))
-        log.write({"step": 2, "kind": "validation", "bits_per_byte": math.nan})
+        log.write(loss(2, 20.0))
+        log.write({**loss(2, math.nan), "kind": "validation"})
     after = mirrored(tmp_path)
     assert after["train/bits_per_byte"] == [(1, 1.0), (2, 20.0)]
     assert math.isnan(after["validation/bits_per_byte"][0][1])

@@ -21,13 +21,13 @@ def clock(monkeypatch):
 
 
 def update(progress, step, **values):
-    values = {"bits_per_byte": 2.9134, "tokens_per_second": 3412.4, "peak_memory_bytes": int(1.2 * 2**30), **values}
+    values = {"value": 2.9134, "tokens_per_second": 3412.4, "peak_memory_bytes": int(1.2 * 2**30), **values}
     progress.update(step, **values)
 
 
 def test_a_plain_line_says_it_all_with_the_time_left_from_the_rate_since_the_start(clock):
     stream = io.StringIO()
-    with Progress(1500, start_step=100, stream=stream) as progress:
+    with Progress(1500, "bits per byte", start_step=100, stream=stream) as progress:
         clock[0] += 24.0  # 100 steps, so 1300 more take 312 seconds
         update(progress, 200)
     line = "step 200/1500  2.913 bits/byte  3,412 tokens/s  peak 1.2 GiB  eta 05:12\n"
@@ -36,7 +36,7 @@ def test_a_plain_line_says_it_all_with_the_time_left_from_the_rate_since_the_sta
 
 def test_plain_lines_come_every_ten_seconds_and_the_first_and_last(clock):
     stream = io.StringIO()
-    with Progress(100, stream=stream) as progress:
+    with Progress(100, "bits per byte", stream=stream) as progress:
         for step in range(1, 101):
             clock[0] += 1.0
             update(progress, step)
@@ -46,7 +46,7 @@ def test_plain_lines_come_every_ten_seconds_and_the_first_and_last(clock):
 
 def test_an_interrupted_run_still_shows_its_last_step(clock):
     stream = io.StringIO()
-    with contextlib.suppress(KeyboardInterrupt), Progress(100, stream=stream) as progress:
+    with contextlib.suppress(KeyboardInterrupt), Progress(100, "bits per byte", stream=stream) as progress:
         update(progress, 1)
         update(progress, 2)
         update(progress, 3, extra="best")
@@ -58,14 +58,14 @@ def test_an_interrupted_run_still_shows_its_last_step(clock):
 
 def test_messages_are_lines_of_their_own(clock):
     stream = io.StringIO()
-    with Progress(10, stream=stream) as progress:
+    with Progress(10, "bits per byte", stream=stream) as progress:
         progress.message("checkpoint [bold]kept[/bold]")
     assert stream.getvalue() == "checkpoint [bold]kept[/bold]\n"
 
 
 def test_no_time_left_is_invented_before_the_first_step(clock):
     stream = io.StringIO()
-    with Progress(10, start_step=5, stream=stream) as progress:
+    with Progress(10, "bits per byte", start_step=5, stream=stream) as progress:
         update(progress, 5)
     assert stream.getvalue().endswith("eta unknown\n")
 
@@ -76,7 +76,7 @@ def test_a_terminal_gets_a_bar_with_every_figure(monkeypatch, columns):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", columns)
     stream = Terminal()
-    with Progress(1500, stream=stream) as progress:
+    with Progress(1500, "bits per byte", stream=stream) as progress:
         update(progress, 200, extra="[x]")
         progress.message("checkpoint [bold]kept[/bold]")
     text = stream.getvalue()
@@ -94,14 +94,14 @@ def test_without_rich_or_on_a_dumb_terminal_lines_are_plain(monkeypatch, missing
         monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setenv("TERM", "xterm" if missing else "dumb")
     stream = Terminal()
-    with Progress(10, stream=stream) as progress:
+    with Progress(10, "bits per byte", stream=stream) as progress:
         update(progress, 1)
     assert stream.getvalue().startswith("step 1/10  2.913 bits/byte")
     assert "\x1b" not in stream.getvalue()
 
 
 def test_standard_error_is_the_default(capsys):
-    with Progress(10) as progress:
+    with Progress(10, "bits per byte") as progress:
         progress.message("hello")
     assert capsys.readouterr() == ("", "hello\n")
 

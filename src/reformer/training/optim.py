@@ -103,11 +103,13 @@ def _scaled_gradient(gradient: Tensor, state: dict[str, Any], fresh: float, eps1
 
 def _mean_square(tensor: Tensor, dim: int) -> Tensor:
     # Through the norm, which does not materialise the squares.
-    return torch.linalg.vector_norm(tensor, dim=dim).square_().div_(tensor.shape[dim])
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=dim)
+    return norm.square_().div_(tensor.shape[dim])
 
 
 def _rms(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor, dtype=torch.float32).div_(max(tensor.numel(), 1) ** 0.5)
+    norm: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float32)
+    return norm.div_(max(tensor.numel(), 1) ** 0.5)
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from reformer.layers import AxialPositions
-from reformer.training.config import differences
-from reformer.training.recipes import recipe
+from reformer.tasks.config import differences
+from reformer.tasks.registry import recipe
 
 
 def test_the_papers_imagenet64():

@@ -8,12 +8,10 @@ import torch
 from tests.training.runs import TINY, tiny
 
 from reformer.models import ReformerLM
-from reformer.training.recipes import recipe
-from reformer.training.tasks import TextTask, make_task
 
 
 def test_a_causal_model_reads_successive_windows_behind_the_start_id(tmp_path):
-    task = make_task(tiny(tmp_path), tmp_path / "cache")
+    task = tiny(tmp_path).make_task(tmp_path / "cache")
     text = np.frombuffer((tmp_path / "text.txt").read_bytes(), dtype=np.uint8)
     first, second = task.held_out("validation", 2)
     assert first.tolist() == [TINY.model.start_id, *text[18_000 : 18_000 + TINY.seq_len - 1]]
@@ -25,7 +23,7 @@ def test_a_causal_model_reads_successive_windows_behind_the_start_id(tmp_path):
 
 def test_a_bidirectional_model_reads_the_window_with_hidden_bytes(tmp_path):
     model = dataclasses.replace(TINY.model, causal=False)
-    task = make_task(tiny(tmp_path, objective="masked", model=model), tmp_path / "cache")
+    task = tiny(tmp_path, objective="masked", model=model).make_task(tmp_path / "cache")
     text = np.frombuffer((tmp_path / "text.txt").read_bytes(), dtype=np.uint8)[18_000:]
     (window,) = task.held_out("validation", 1)
     hidden = window == model.mask_id
@@ -33,20 +31,8 @@ def test_a_bidirectional_model_reads_the_window_with_hidden_bytes(tmp_path):
     assert (window == text[: len(window)]).sum() > len(window) // 2
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_duplication_reads_fresh_sequences(tmp_path, split):
-    task = make_task(dataclasses.replace(recipe("duplication"), seq_len=16), tmp_path)
-    windows = np.stack(list(task.held_out(split, 3)))
-    assert windows.shape == (3, 16) and (windows[:, 0] == 128).all()
-    # The start id, then 0w0w without its last symbol.
-    assert (windows[:, [1, 9]] == 0).all() and (windows[:, 2:8] == windows[:, 10:]).all()
-    other = np.stack(list(task.held_out("test" if split == "validation" else "validation", 3)))
-    assert not np.array_equal(windows, other)
-
-
 def test_bits_per_byte_by_position_are_those_of_the_evaluation_taken_apart(tmp_path):
-    task = make_task(tiny(tmp_path), tmp_path / "cache")
-    assert isinstance(task, TextTask)
+    task = tiny(tmp_path).make_task(tmp_path / "cache")
     length = TINY.seq_len
     torch.manual_seed(0)
     model = ReformerLM(TINY.model)
@@ -56,6 +42,6 @@ def test_bits_per_byte_by_position_are_those_of_the_evaluation_taken_apart(tmp_p
     points = task.evaluate_positions(model, "validation", limit, edges)
     assert [edge for edge, _ in points] == edges
     widths = np.diff([0, *edges])
-    whole = task.evaluate(model, "validation", 3 * length)["bits_per_byte"]
+    whole = task.evaluate(model, "validation", 3 * length).value
     assert np.dot(widths, [value for _, value in points]) / length == pytest.approx(whole, rel=1e-6)
     assert len({round(value, 6) for _, value in points}) == 3

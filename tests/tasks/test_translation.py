@@ -13,15 +13,19 @@ from tests.training.runs import weights
 from reformer.cli.main import main
 from reformer.data.pairs import END_ID
 from reformer.models import EncoderDecoderConfig, ReformerConfig
-from reformer.training.config import OptimizerConfig, TrainConfig, config_from_dict
+from reformer.tasks.config import OptimizerConfig
+from reformer.tasks.registry import RECIPES, config_from_dict
+from reformer.tasks.text import TextConfig
+from reformer.tasks.translation import (
+    BeamOptions,
+    PackedTranslationConfig,
+    TranslationConfig,
+    TranslationTask,
+    bleu_rows,
+    evaluation,
+)
 from reformer.training.loop import train
-from reformer.training.models import make_model
-from reformer.training.recipes import RECIPES
 from reformer.training.run_directory import RunError, load_trained
-from reformer.training.tasks import make_task
-from reformer.training.translation_config import PackedTranslationConfig, TranslationConfig
-from reformer.training.translation_evaluation import BeamOptions, bleu_rows
-from reformer.training.translation_task import TranslationTask
 
 COMMON = {
     "seq_len": 40,
@@ -54,9 +58,7 @@ def packed(tmp_path, **changes) -> PackedTranslationConfig:
 
 
 def task_of(config: TranslationConfig, tmp_path) -> TranslationTask:
-    task = make_task(config, tmp_path / "cache")
-    assert isinstance(task, TranslationTask)
-    return task
+    return config.make_task(tmp_path / "cache")
 
 
 def test_a_batch_is_the_pairs_with_their_end_tokens(tmp_path):
@@ -93,7 +95,7 @@ def test_a_packed_batch_is_source_and_target_in_one_sequence(tmp_path):
 def test_the_loss_is_the_smoothed_mean_over_the_target_tokens(tmp_path, make):
     task = task_of(make(tmp_path, label_smoothing=0.2), tmp_path)
     torch.manual_seed(0)
-    model = make_model(task.config.model).eval()
+    model = task.config.make_model().eval()
     batch = tuple(torch.from_numpy(array) for array in task.batch(0))
     found = task.loss(model, batch, torch.tensor(0))
     if len(batch) == 3:
@@ -104,22 +106,36 @@ def test_the_loss_is_the_smoothed_mean_over_the_target_tokens(tmp_path, make):
     torch.testing.assert_close(found, expected)
 
 
+def nats_of(task, model, source, target):
+    """The negative log-likelihood of one pair's target, the plain way."""
+    start = task.config.model.start_id
+    source, target = torch.tensor([source.tolist()]), torch.tensor([target.tolist()])
+    with torch.inference_mode():
+        if isinstance(task.config, PackedTranslationConfig):
+            both = torch.cat([source, target], dim=1)
+            logits = model(torch.cat([torch.full_like(both[:, :1], start), both[:, :-1]], dim=1), seed=0)
+            logits = logits[:, source.shape[1] :]
+        else:
+            logits = model(source, torch.cat([torch.full_like(target[:, :1], start), target[:, :-1]], dim=1), seed=0)
+    return torch.nn.functional.cross_entropy(logits[0].double(), target[0], reduction="sum").item()
+
+
 @pytest.mark.parametrize("make", [tiny, packed])
 def test_bits_per_byte_are_those_of_the_pairs_one_by_one(tmp_path, make):
     task = task_of(make(tmp_path), tmp_path)
     torch.manual_seed(0)
-    model = make_model(task.config.model).train()
+    model = task.config.make_model().train()
     found = task.evaluate(model, "validation", 60)
     assert model.training
     nats, n_bytes, row = 0.0, 0, 0
     source, target = task.pairs.sentences("validation")
     while n_bytes < 60:
-        nats += task._nats(model.eval(), source, target, [row])
+        nats += nats_of(task, model.eval(), source[row], target[row])
         n_bytes += len(task.pairs.text("validation")[row][1].encode())
         row += 1
-    assert found["n_bytes"] == n_bytes
-    assert found["bits_per_byte"] == pytest.approx(nats / np.log(2) / n_bytes, rel=1e-5)
-    assert f"first {row} validation pairs" in found["protocol"]
+    assert found.n == n_bytes
+    assert found.value == pytest.approx(nats / np.log(2) / n_bytes, rel=1e-5)
+    assert f"first {row} validation pairs" in found.protocol
 
 
 @pytest.mark.parametrize("make", [tiny, packed])
@@ -180,17 +196,16 @@ def test_eval_prints_bleu_with_signature_and_control(tmp_path, capsys):
 
 def test_bleu_of_perfect_translations_is_100_and_the_control_is_not(tmp_path, monkeypatch):
     task = task_of(tiny(tmp_path), tmp_path)
-    from reformer.training import translation_evaluation
 
-    def perfect(task, model, split, rows, options, progress):
-        return [task.pairs.text(split)[row][1] for row in rows], -0.5
+    def perfect(pairs, model, split, rows, options, progress):
+        return [pairs.text(split)[row][1] for row in rows], -0.5
 
-    monkeypatch.setattr(translation_evaluation, "translations", perfect)
-    rows = list(bleu_rows(task, None, "train", BeamOptions(), limit=50))  # type: ignore[arg-type]
-    values = {(row["attention"], row["metric"]): row["value"] for row in rows}
+    monkeypatch.setattr(evaluation, "translations", perfect)
+    rows = list(bleu_rows(task.pairs, None, "train", BeamOptions(), limit=50))  # type: ignore[arg-type]
+    values = {(row.variant, row.measurement.metric): row.measurement.value for row in rows}
     assert values["beam 4, alpha 0.6", "BLEU cased"] == pytest.approx(100.0)
     assert values["beam 4, alpha 0.6, sources shuffled", "BLEU cased"] < 60.0
-    assert not any("left out" in row["protocol"] for row in rows)
+    assert not any("left out" in row.measurement.protocol for row in rows)
 
 
 def test_pairs_that_are_not_scored_are_named(tmp_path, monkeypatch):
@@ -199,11 +214,12 @@ def test_pairs_that_are_not_scored_are_named(tmp_path, monkeypatch):
         path = Path(config.data) / f"validation.{lang}"
         path.write_text(path.read_text() + ("words\n" if lang == "en" else "\n"))
     task = task_of(config, tmp_path)
-    monkeypatch.setattr(
-        "reformer.training.translation_evaluation.translations", lambda task, model, split, rows, *_: ([*"aaaaaaa"], 0)
+    monkeypatch.setattr(evaluation, "translations", lambda pairs, model, split, rows, *_: ([*"aaaaaaa"], 0))
+    row = next(bleu_rows(task.pairs, None, "validation", BeamOptions(), limit=50))  # type: ignore[arg-type]
+    assert (
+        "all of the 7 pairs of validation (1 of validation left out, which have an empty side)"
+        in row.measurement.protocol
     )
-    row = next(bleu_rows(task, None, "validation", BeamOptions(), limit=50))  # type: ignore[arg-type]
-    assert "all of the 7 pairs of validation (1 of validation left out, which have an empty side)" in row["protocol"]
 
 
 def test_only_the_first_training_pairs(tmp_path):
@@ -223,7 +239,7 @@ def test_configs_come_back_from_their_values(tmp_path, make):
     values = json.loads(json.dumps(config.as_dict()))
     assert config_from_dict(values) == config
     assert type(config_from_dict(values)) is type(config)
-    assert type(config_from_dict(TrainConfig(name="x").as_dict())) is TrainConfig
+    assert type(config_from_dict(TextConfig(name="x").as_dict())) is TextConfig
 
 
 def test_recipes_differ_in_what_they_say_they_do():
@@ -236,14 +252,10 @@ def test_recipes_differ_in_what_they_say_they_do():
     assert not base.shared_qk and base.tie_embeddings and base.source_vocab_size is None
 
 
-def test_errors(tmp_path):
+def test_sizes_and_fractions_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_tokens must be at least 40"):
         tiny(tmp_path, batch_tokens=39)
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
         tiny(tmp_path, label_smoothing=1.0)
-    with pytest.raises(ValueError, match="task must be one of 'translation'"):
-        tiny(tmp_path, task="text")
-    with pytest.raises(ValueError, match="task must be one of"):
-        TrainConfig(name="x", task="translation")
     with pytest.raises(ValueError, match="length 80 is beyond the 50 positions"):
         packed(tmp_path, model=dataclasses.replace(packed(tmp_path).model, positions="learned", max_len=50))

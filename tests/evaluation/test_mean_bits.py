@@ -1,8 +1,5 @@
-"""Bits per byte against hand computation, and the compressors beside it."""
+"""Bits of held-out tokens against hand computation."""
 
-import bz2
-import gzip
-import lzma
 import math
 
 import numpy as np
@@ -14,9 +11,8 @@ from reformer.data import duplication_batch, evaluation_windows, masked_batch
 from reformer.evaluation import (
     attention_variant,
     bits_by_position,
-    bits_per_byte,
-    compressor_bits_per_byte,
-    masked_bits_per_byte,
+    masked_mean_bits,
+    mean_bits,
     scored_accuracy,
 )
 from reformer.models import ReformerConfig, ReformerLM
@@ -46,10 +42,10 @@ def nats(model, window, scored):
 def test_every_byte_is_scored_once_from_its_own_window(model, overlap, batch_size):
     data = np.frombuffer(np.random.default_rng(0).bytes(150), np.uint8)
     windows = list(evaluation_windows(data, 64, overlap=overlap))
-    result = bits_per_byte(model, windows, batch_size=batch_size)
+    result = mean_bits(model, windows, batch_size=batch_size)
     expected = sum(nats(model, window.tolist(), scored) for window, scored in windows)
-    assert result["n_bytes"] == 150
-    assert result["bits_per_byte"] == pytest.approx(expected / 150 / math.log(2), rel=1e-5)
+    assert result.n == 150
+    assert result.bits == pytest.approx(expected / 150 / math.log(2), rel=1e-5)
 
 
 def test_by_position_each_range_is_the_mean_of_its_own_bytes(model):
@@ -75,7 +71,7 @@ def test_a_uniform_model_needs_eight_bits(model):
         uniform.head.weight.zero_()
         uniform.head.bias.zero_()
     data = np.arange(100, dtype=np.uint8)
-    assert bits_per_byte(uniform, evaluation_windows(data, 64))["bits_per_byte"] == pytest.approx(8.0, rel=1e-6)
+    assert mean_bits(uniform, evaluation_windows(data, 64)).bits == pytest.approx(8.0, rel=1e-6)
 
 
 def test_evaluation_repeats_and_leaves_mode_and_generator_alone(model):
@@ -83,15 +79,15 @@ def test_evaluation_repeats_and_leaves_mode_and_generator_alone(model):
     model.train()
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    first = bits_per_byte(model, evaluation_windows(data, 64))
-    assert first == bits_per_byte(model, evaluation_windows(data, 64))
+    first = mean_bits(model, evaluation_windows(data, 64))
+    assert first == mean_bits(model, evaluation_windows(data, 64))
     assert model.training
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_nothing_to_score_is_refused(model):
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        bits_per_byte(model, [])
+        mean_bits(model, [])
 
 
 def test_masked_bits_count_only_the_hidden_bytes():
@@ -99,13 +95,13 @@ def test_masked_bits_count_only_the_hidden_bytes():
     model = ReformerLM(ReformerConfig(d_model=16, d_ff=16, n_heads=2, attention=("local",), causal=False))
     windows = np.random.default_rng(1).integers(0, 256, (2, 50))
     inputs, mask = masked_batch(windows, mask_id=model.config.mask_id, seed=0, step=0)
-    result = masked_bits_per_byte(model, [(inputs, windows, mask)])
+    result = masked_mean_bits(model, [(inputs, windows, mask)])
     with torch.inference_mode():
         logits = model.eval()(torch.from_numpy(inputs), seed=0)
     scored = torch.from_numpy(mask)
     expected = F.cross_entropy(logits[scored], torch.from_numpy(windows)[scored]).item() / math.log(2)
-    assert result["n_bytes"] == mask.sum()
-    assert result["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+    assert result.n == mask.sum()
+    assert result.bits == pytest.approx(expected, rel=1e-5)
 
 
 def test_accuracy_is_over_the_second_half():
@@ -117,8 +113,8 @@ def test_accuracy_is_over_the_second_half():
     tokens = torch.from_numpy(sequence)
     with torch.inference_mode():
         guesses = model.eval()(model.shift_right(tokens), seed=0).argmax(-1)
-    assert result["n_bytes"] == 4 * 6
-    assert result["accuracy"] == (guesses[:, 8:] == tokens[:, 8:]).float().mean().item()
+    assert result.n == 4 * 6
+    assert result.accuracy == (guesses[:, 8:] == tokens[:, 8:]).float().mean().item()
 
 
 def test_attention_variants_keep_the_weights_and_change_the_attention(model):
@@ -137,16 +133,6 @@ def test_attention_variants_keep_the_weights_and_change_the_attention(model):
     for name in ("lsh-0", "lsh", "dense"):
         with pytest.raises(ValueError, match="unknown attention"):
             attention_variant(model, name)
-
-
-def test_compressors_see_the_same_bytes():
-    data = b"the quick brown fox jumps over the lazy dog " * 40
-    result = compressor_bits_per_byte(data)
-    assert result["gzip -9"] == 8 * len(gzip.compress(data, 9)) / len(data)
-    assert result["bzip2 -9"] == 8 * len(bz2.compress(data, 9)) / len(data)
-    assert lzma.decompress(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) == data
-    with pytest.raises(ValueError, match="nothing to compress"):
-        compressor_bits_per_byte(b"")
 
 
 def test_a_model_of_local_layers_has_nothing_to_replace():

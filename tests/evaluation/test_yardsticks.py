@@ -1,9 +1,12 @@
+import bz2
+import gzip
+import lzma
 import math
 
 import numpy as np
 import pytest
 
-from reformer.evaluation import order0_entropy, picture_bits_per_dim
+from reformer.evaluation import compressor_bits_per_byte, order0_entropy, picture_bits_per_dim
 
 
 def test_order0_entropy_by_hand():
@@ -41,3 +44,13 @@ def test_png_counts_the_files_themselves():
 def test_no_pictures_are_refused():
     with pytest.raises(ValueError, match="no pictures"):
         picture_bits_per_dim(np.empty((0, 8, 8, 3), np.uint8))
+
+
+def test_compressors_see_the_same_bytes():
+    data = b"the quick brown fox jumps over the lazy dog " * 40
+    result = compressor_bits_per_byte(data)
+    assert result["gzip -9"] == 8 * len(gzip.compress(data, 9)) / len(data)
+    assert result["bzip2 -9"] == 8 * len(bz2.compress(data, 9)) / len(data)
+    assert lzma.decompress(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) == data
+    with pytest.raises(ValueError, match="nothing to compress"):
+        compressor_bits_per_byte(b"")

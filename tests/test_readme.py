@@ -38,10 +38,15 @@ def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch, capsys):
     for line in commands:
         # An experiment in its shortest form: the laptop scale trains for an hour.
         arguments = shlex.split(line.replace("--scale laptop", "--scale smoke"))[1:]
-        code = cli.main(arguments)
+        try:
+            code = cli.main(arguments)
+        except SystemExit as helped:
+            code = helped.code
         said = capsys.readouterr().err
-        # PATH, runs/mine and the checkpoint do not exist here: everything before that must be accepted.
-        assert code == 0 or re.search(r"no file or folder|holds no run|does not exist|holds no model", said), (
+        # PATH, runs/mine and the checkpoint do not exist here, the reproduction may not: everything else must be accepted.
+        assert code == 0 or re.search(
+            r"no file or folder|holds no run|does not exist|holds no model|not part of the library", said
+        ), (
             line,
             said,
         )

@@ -1,5 +1,6 @@
 """The command line as a user meets it: the main job, help, and one clear line for each kind of bad input."""
 
+import importlib.metadata
 import io
 import json
 import subprocess
@@ -11,7 +12,7 @@ import torch
 from tests.training.runs import TINY_FLAGS, write_text
 
 from reformer.cli.generate_command import stream_utf8
-from reformer.cli.main import main
+from reformer.cli.main import COMMANDS, main
 from reformer.ops import choose_implementation
 from reformer.tasks.registry import RECIPES, config_from_dict, recipe
 
@@ -22,6 +23,18 @@ def run(capsys, *arguments):
     code = main([str(argument) for argument in arguments])
     said = capsys.readouterr()
     return code, said.out, said.err
+
+
+def helped(capsys, *arguments):
+    """The help of one command line."""
+    capsys.readouterr()
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        code = stopped.code
+    said = capsys.readouterr()
+    assert code == 0 and said.err == ""
+    return said.out
 
 
 def train(capsys, folder, *more):
@@ -53,7 +66,7 @@ def test_the_main_job_end_to_end(trained, capsys):
     for word in ("lsh-1", "lsh-2", "gzip -9", "bzip2 -9", "xz -9e", "windows of 64", "no carried context"):
         assert word in out
     rows = json.loads((directory / "eval.json").read_text())
-    assert {(row["split"], row["attention"]) for row in rows} >= {("test", "lsh-1"), ("validation", "lsh-2")}
+    assert {(row["split"], row["variant"]) for row in rows} >= {("test", "lsh-1"), ("validation", "lsh-2")}
     card = json.loads((directory / "card.json").read_text())
     assert {"bits per byte (lsh-1)", "bits per byte (gzip -9)"} <= {result["metric"] for result in card["results"]}
     assert card["data"]["splits"] == {"train": 18000, "validation": 1000, "test": 1000}
@@ -89,7 +102,9 @@ def test_evaluation_with_overlap_gives_context(trained, capsys):
 
 
 def test_duplication_is_evaluated_under_every_attention(tmp_path, capsys):
-    flags = "--seq-len 16 --batch-size 2 --steps 2 --eval-bytes 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    flags = (
+        "--seq-len 16 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    )
     assert run(capsys, "train", "duplication", "--out", tmp_path / "run", *flags.split())[0] == 0
     code, out, _ = run(capsys, "eval", tmp_path / "run", "--limit", 4)
     assert code == 0
@@ -99,7 +114,9 @@ def test_duplication_is_evaluated_under_every_attention(tmp_path, capsys):
 
 def test_needles_in_text_are_evaluated_on_sequences_of_both_splits(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("Once upon a time. " * 600)
-    flags = "--seq-len 32 --batch-size 2 --steps 2 --eval-bytes 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    flags = (
+        "--seq-len 32 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    )
     folders = ["--out", tmp_path / "run", "--data", tmp_path / "text.txt", "--cache-dir", tmp_path / "cache"]
     assert run(capsys, "train", "recall", *folders, *flags.split())[0] == 0
     code, out, _ = run(capsys, "eval", tmp_path / "run", "--cache-dir", tmp_path / "cache")
@@ -200,6 +217,22 @@ BAD_INPUT = {
         "100,000,000",
     ),
     "enwik8 not prepared": (["train", "enwik8-64k-3l", "--cache-dir", "{folder}/none"], "reformer data enwik8"),
+    "eval without its run": (["eval", "--limit", "500"], "name the run first: reformer eval RUN --limit"),
+    "eval of nothing": (["eval"], "name the run first: reformer eval RUN"),
+    "eval of half a sequence": (["eval", "{run}", "--limit", "half"], "--limit takes INT, got 'half'"),
+    "an option of translations": (
+        ["eval", "{run}", "--num-beams", "4"],
+        "unknown option --num-beams; .*fit: .*--overlap",
+    ),
+    "an average of the best": (
+        ["eval", "{run}", "--average", "2", "--checkpoint", "best"],
+        "leave --checkpoint best or",
+    ),
+    "generate: neither run nor folder": (["generate", "--prompt", "x"], "give either the folder of a run or --hf"),
+    "generate: a run and a folder": (
+        ["generate", "{run}", "--hf", "{folder}"],
+        "give either the folder of a run or --hf",
+    ),
     "env with arguments": (["env", "now"], "reformer env takes no 'now'"),
 }
 
@@ -229,19 +262,81 @@ def test_help_answers_within_a_second_and_lists_the_recipes():
     assert time.perf_counter() - began < 1.0
     assert result.returncode == 0
     assert "generate" in result.stdout
-    loaded = "import sys, reformer.cli.main as m; m.main(['--help']); print('torch' in sys.modules)"
+    loaded = (
+        "import sys, reformer.cli.main as m; m.main(['--help']); m.main(['--version']); "
+        "print([name for name in ('torch', 'numpy', 'tyro', 'rich', 'importlib.metadata') if name in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
-    assert result.stdout.splitlines()[-1] == "False"
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+OWN = [name for name, (_, module) in COMMANDS.items() if module is not None]
+MEASURING = [name for name in COMMANDS if name not in OWN]
+
+
+@pytest.mark.parametrize("command", OWN)
+def test_every_command_has_help(command, capsys):
+    assert f"reformer {command}" in helped(capsys, command, "--help")
+
+
+@pytest.mark.parametrize("command", OWN)
+def test_an_unknown_option_is_one_line_in_every_command(command, trained, capsys):
+    first = {"train": ["quickstart"], "convert": ["a", "b"], "data": ["stdlib"], "demo": [], "env": []}
+    code, out, err = run(capsys, command, *first.get(command, [trained / "run"]), "--not-an-option", "3")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: unknown option --not-an-option; ")
+
+
+@pytest.mark.parametrize("command", MEASURING)
+def test_a_command_that_is_not_installed_says_how_to_get_it(command, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **which: ())
+    for arguments in ([], ["--help"], ["--scale", "smoke"]):
+        code, out, err = run(capsys, command, *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"error: reformer {command} measures, and is not part of the library")
+        assert "pip install -c constraints.txt -e '.[train,reproduction]' -e ./reproduction" in err
+
+
+def test_a_command_of_another_distribution_is_found_by_its_entry_point(capsys, monkeypatch):
+    def entry_points(group, name):
+        assert group == "reformer.commands"
+        return [importlib.metadata.EntryPoint(name=name, group=group, value=f"{__name__}:other_command")]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    assert run(capsys, "bench", "attention", "--preset", "toy") == (0, "attention --preset toy\n", "")
+    assert run(capsys, "report", "fail") == (1, "fail\n", "")
+
+
+def other_command(arguments):
+    print(*arguments)
+    return int(arguments == ["fail"])
+
+
+def test_help_about_runs_lists_the_options_that_fit(trained, capsys):
+    by_task = {
+        line.split()[0]: line.split()[1:] for line in helped(capsys, "eval", "--help").splitlines() if "  --" in line
+    }
+    assert {"--checkpoint", "--average", "--cache-dir"} <= set(by_task["any"])
+    assert "--overlap" in by_task["text"] and "--overlap" not in by_task["images"]
+    assert "--num-beams" in by_task["translation"] and "--num-beams" not in by_task["text"]
+    shown = helped(capsys, "eval", trained / "run", "--help")
+    assert "--overlap" in shown and "--checkpoint" in shown and "--num-beams" not in shown
+    assert "--hf FOLDER" in helped(capsys, "generate", "--help")
+    assert "--top-k" in helped(capsys, "generate", trained / "run", "--help")
+
+
+def test_an_average_of_checkpoints_is_evaluated_and_sampled(trained, capsys):
+    options = ["--average", 2, "--limit", 300, "--splits", "test", "--cache-dir", trained / "cache"]
+    code, out, _ = run(capsys, "eval", trained / "run", *options)
+    assert code == 0 and "mean of the checkpoints of steps 10, 12" in out
+    code, out, _ = run(capsys, "generate", trained / "run", "--average", 2, "--prompt", "line", "--n-bytes", 3)
+    assert code == 0 and out.startswith("line")
 
 
 def test_train_help_lists_recipes_and_every_override(capsys):
-    code, out, _ = run(capsys, "train", "--help")
-    assert code == 0
+    out = helped(capsys, "train", "--help")
     assert all(name in out for name in RECIPES)
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", "quickstart", "--help"])
-    assert stopped.value.code == 0
-    out = capsys.readouterr().out
+    out = helped(capsys, "train", "quickstart", "--help")
     for flag in ("--data", "--out", "--resume", "--model.n-hashes", "--optimizer.lr", "--seq-len"):
         assert flag in out
 

@@ -10,7 +10,7 @@ import torch
 from tests.cli.test_commands import run
 from tests.training.runs import TINY_FLAGS, write_text
 
-from reformer.cli import tables as tables_module
+from reformer.cli.inspect_command import print_table
 from reformer.cli.main import main
 from reformer.inspection import inspect_model
 from reformer.training.run_directory import load_trained
@@ -30,7 +30,9 @@ def runs(tmp_path_factory):
     common = ["--data", folder / "text.txt", "--cache-dir", folder / "cache", *TINY_FLAGS, "--steps", 2]
     for name, flags in KINDS.items():
         assert main([str(a) for a in ("train", flags[0], "--out", folder / name, *common, *flags[1:])]) == 0
-    small = "--seq-len 16 --batch-size 2 --steps 2 --eval-bytes 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    small = (
+        "--seq-len 16 --batch-size 2 --steps 2 --eval-sequences 4 --model.d-model 16 --model.d-ff 16 --model.n-heads 2"
+    )
     assert main(["train", "duplication", "--out", str(folder / "duplication"), *small.split()]) == 0
     return folder
 
@@ -130,7 +132,7 @@ def test_another_window_and_fewer_queries(runs, capsys, tmp_path):
 
 BAD_INPUT = {
     "no such run": (["{folder}/nothing"], "holds no run.*runs beside it"),
-    "no run named": ([], "run"),
+    "no run named": ([], "reformer inspect needs RUN"),
     "unknown split": (["{folder}/text", "--split", "dev"], "unknown split 'dev'.*validation"),
     "unknown checkpoint": (["{folder}/text", "--checkpoint", "first"], "latest or best, got 'first'"),
     "window beyond the positions": (["{folder}/text", "--window", "65"], "length 65 is beyond the 64 positions"),
@@ -160,7 +162,7 @@ def test_tables_on_a_terminal_are_richs(monkeypatch):
     table = [{"layer": "0", "mass": "12.3%"}, {"layer": "1", "mass": "4.5%"}]
     for stream in (Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stdout", stream)
-        tables_module.print_table("A title", table)
+        print_table("A title", table)
         monkeypatch.undo()
         assert all(word in stream.getvalue() for word in ("A title", "layer", "mass", "12.3%", "4.5%"))
         # Plain lines hold nothing that a terminal would have to understand.

@@ -12,8 +12,8 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import reformer.hf  # noqa: F401 - registers our classes
-from reformer.cli import convert_command
 from reformer.cli.main import main
+from reformer.hf import folders
 
 from .helpers import converted, small_config, transformers_model, trax_tree
 
@@ -113,13 +113,13 @@ def test_a_target_that_holds_something_is_left_alone(byte_folder: Path, tmp_path
 def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(byte_folder, tmp_path, capsys, monkeypatch):
     (tmp_path / ".ours.partial").mkdir()
     (tmp_path / ".ours.partial" / "killed").touch()
-    real = convert_command._write_files
+    real = folders.save_converted
 
     def interrupted(found, folder: Path) -> None:
         real(found, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert_command, "_write_files", interrupted)
+    monkeypatch.setattr(folders, "save_converted", interrupted)
     assert convert(capsys, byte_folder, tmp_path / "ours")[0] == 130
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
     monkeypatch.undo()

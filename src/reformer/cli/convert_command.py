@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
@@ -63,39 +63,14 @@ def read(source: Path, config: Path | None) -> "Converted":
 
 def write(converted: "Converted", target: Path) -> None:
     """Write ``target`` whole or not at all: beside it first, then renamed; what a killed run left there goes."""
+    from reformer.hf import folders
+
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write_files(converted, partial)
+        folders.save_converted(converted, partial)
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _write_files(converted: "Converted", folder: Path) -> None:
-    from reformer.hf import ReformerTorchForCausalLM, ReformerTorchForMaskedLM
-
-    kind = ReformerTorchForCausalLM if converted.config.causal else ReformerTorchForMaskedLM
-    tokenizer = _tokenizer(converted)
-    ids = {} if tokenizer is None else {n: getattr(tokenizer, n) for n in ("pad_token_id", "eos_token_id")}
-    special = {name: value for name, value in ids.items() if value is not None}
-    model = kind.from_reformer(converted.model(), bos_token_id=None, **special)
-    model.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
-    if converted.text.file is not None:
-        shutil.copyfile(converted.text.file, folder / "spiece.model")
-
-
-def _tokenizer(converted: "Converted") -> Any:
-    if converted.text.kind == "bytes":
-        from reformer.hf import ReformerByteTokenizer
-
-        return ReformerByteTokenizer(offset=converted.text.offset)
-    if converted.text.file is not None:
-        from transformers import ReformerTokenizer
-
-        return ReformerTokenizer.from_pretrained(converted.text.file.parent)
-    return None

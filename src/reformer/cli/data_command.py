@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from reformer.cli.parsing import UsageError, parse, require_at_least
+from reformer.cli.parsing import UsageError, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class DataOptions:
 def run(arguments: Sequence[str]) -> int:
     """Parse, prepare, and print the corpus's card."""
     options = parse(DataOptions, arguments, prog="reformer data")
-    require_at_least(1, image_size=options.image_size)
-
+    if options.image_size is not None and options.image_size < 1:
+        raise UsageError(f"--image-size must be at least 1, got {options.image_size}")
     from reformer.data import load_corpus, prepare_enwik8
     from reformer.data.images import load_images
 

@@ -7,18 +7,14 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from reformer.cli.parsing import UsageError, parse_beside
-from reformer.cli.runs import ModelOptions, load, named_run, task_help
+from reformer.cli.runs import ModelOptions, load, parse_for_run
 
-if TYPE_CHECKING:
-    from reformer.conversion import Codec
-    from reformer.models import ReformerLM
-    from reformer.tasks.config import GenerateOptions
-    from reformer.training.run_directory import Run
-
-DESCRIPTION = "Continue a prompt with a trained run, or translate its lines with a run that learned to."
+DESCRIPTION = """Continue a prompt with a trained run, or translate its lines with a run that learned to. With --hf FOLDER in
+place of RUN: with a model of reformer convert, reformer.hf or transformers, and the options of text (--n-bytes counts tokens
+then, which may be longer)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,33 +44,18 @@ class FolderOptions(Prompt):
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, load and stream."""
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(task_help("generate", DESCRIPTION, PromptOptions, lambda config: config.generate_options))
-        print(
-            "\nreformer generate --hf FOLDER [options]: with a model of reformer convert, reformer.hf or transformers,"
-        )
-        print("and the options of text; --n-bytes counts tokens then, which may be longer.")
-        return 0
-    if not arguments or arguments[0].startswith("-"):
+    names_run = bool(arguments) and not arguments[0].startswith("-")
+    names_folder = any(word.split("=", 1)[0] == "--hf" for word in arguments)
+    if names_run == names_folder and arguments[:1] not in (["-h"], ["--help"]):
+        raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
+    if names_folder:
         _continue_hf(arguments)
         return 0
-    run_ = named_run("generate", arguments)
-    options, how = parse_beside(
-        PromptOptions(),
-        run_.config.generate_options(),
-        arguments[1:],
-        prog=f"reformer generate {arguments[0]}",
-        description=DESCRIPTION,
-    )
-    generate_text(run_, options.read(), how, options)
-    return 0
-
-
-def generate_text(run: "Run", prompt: bytes, how: "GenerateOptions", which: ModelOptions) -> None:
-    """Stream what the run's task makes of the prompt to standard output."""
-    model, _, _ = load(run, which)
-    pieces = run.config.generate(model, prompt, how, which.cache_dir.expanduser(), run.corpus_directory)
+    run_, options, how = parse_for_run("generate", arguments, PromptOptions(), "generate_options", DESCRIPTION)
+    model, _, _ = load(run_, options)
+    pieces = run_.config.generate(model, options.read(), how, options.cache_dir.expanduser(), run_.corpus_directory)
     stream_utf8(_lines(pieces), sys.stdout)
+    return 0
 
 
 def _continue_hf(arguments: Sequence[str]) -> None:
@@ -84,45 +65,15 @@ def _continue_hf(arguments: Sequence[str]) -> None:
     options, how = parse_beside(
         FolderOptions(), ContinueOptions(), arguments, prog="reformer generate", description=DESCRIPTION
     )
-    if options.hf is None:
-        raise UsageError("give either the folder of a run or --hf with a folder; see reformer generate --help")
+    assert options.hf is not None
+    from reformer.hf.folders import open_folder
+
     prompt = options.read()
-    model, codec = open_hf(options.hf.expanduser())
+    model, codec = open_folder(options.hf.expanduser())
     ids = codec.encode(prompt)
     stopping = Stopping(how.stop_strings, codec.to_bytes)
     tokens = continuation(model, ids, how, len(ids) + how.n_bytes, stopping)
     stream_utf8(_lines(itertools.chain([prompt], map(codec.to_bytes, tokens))), sys.stdout)
-
-
-def open_hf(path: Path) -> "tuple[ReformerLM, Codec]":
-    """(model in evaluation mode, how its ids are read); a transformers Reformer is converted on the way.
-
-    Raises ConversionError (a ValueError) for anything else.
-    """
-    from reformer.conversion import ConversionError, make_codec, read_json, read_transformers_folder, text_format
-
-    kind = read_json(path / "config.json").get("model_type")
-    if kind == "reformer":
-        converted = read_transformers_folder(path)
-        return converted.model(), make_codec(converted.text)
-    if kind != "reformer-torch":
-        raise ConversionError(
-            f"{path} is no Reformer: expected model_type 'reformer-torch' or 'reformer', got {kind!r}"
-        )
-    model = _from_our_folder(path)
-    return model, make_codec(text_format(path, model.config.vocab_size))
-
-
-def _from_our_folder(path: Path) -> "ReformerLM":
-    from reformer.hf import ReformerTorchConfig, ReformerTorchForCausalLM
-    from reformer.models import ReformerLM
-
-    config = ReformerTorchConfig.from_pretrained(path).to_reformer()
-    wrapped = ReformerTorchForCausalLM.from_pretrained(path)
-    head = {f"head.{name}": weight for name, weight in wrapped.lm_head.state_dict().items()}
-    model = ReformerLM(config).to(wrapped.dtype)
-    model.load_state_dict({**wrapped.reformer.trunk.state_dict(), **head})
-    return model.eval()
 
 
 def stream_utf8(pieces: Iterable[bytes], stream: TextIO) -> None:

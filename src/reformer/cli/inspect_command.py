@@ -3,20 +3,24 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
 from tyro.conf import Positional
 
-from reformer.cli.parsing import UsageError, check_checkpoint, check_split, parse, positive_numbers, require_at_least
+from reformer.cli.parsing import UsageError, parse
+from reformer.cli.runs import ModelOptions, load, say
 
 DATA_FILE = "inspect.json"
 PAGE_FILE = "inspect.html"
+_PIPED_WIDTH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions:
+class InspectOptions(ModelOptions):
     """Look at the attention of a trained run: bucket occupancy, recall of full attention, distances."""
 
     run: Positional[Path]
@@ -32,22 +36,23 @@ class InspectOptions:
     n_hashes: str | None = None
     """Hash rounds to tell the recall of beside the model's own, separated by commas: 1,2,4,8. Rounds beyond the model's
     are drawn in addition, on the same vectors."""
-    checkpoint: str = "latest"
-    """latest or best."""
     seed: int = 0
     """Fixes the hash rotations; 0 are those that eval begins with."""
     out: Path | None = None
     """Folder of the results; default: inspect/ in the run."""
-    cache_dir: Path = Path("~/.cache/reformer")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split not in ("train", "validation", "test"):
+            raise UsageError(f"unknown split {self.split!r}; splits: train, validation, test")
+        for name, least in (("n_windows", 1), ("queries", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, inspect, print the tables and write data, plots and page."""
     options = parse(InspectOptions, arguments, prog="reformer inspect")
-    check_split(options.split)
-    check_checkpoint(options.checkpoint)
-    require_at_least(1, n_windows=options.n_windows, queries=options.queries)
-    require_at_least(0, seed=options.seed)
     about, rows = inspect_run(options)
     out = options.run.expanduser() / "inspect" if options.out is None else options.out.expanduser()
     files = _write(out, {**about, "command": " ".join(["reformer", "inspect", *arguments])}, rows)
@@ -57,21 +62,21 @@ def run(arguments: Sequence[str]) -> int:
 
 def inspect_run(options: InspectOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(what was inspected, rows of ``reformer.inspection.inspect_model``)."""
-    import dataclasses
-
     from reformer.inspection import inspect_model
-    from reformer.training.run_directory import load_trained
+    from reformer.tasks.language_model import positive_numbers
+    from reformer.training.run_directory import open_run
 
-    directory, rounds = options.run.expanduser(), positive_numbers("--n-hashes", options.n_hashes)
-    run_, model, step = load_trained(directory, options.checkpoint, lambda line: print(line, file=sys.stderr))
-    if rounds and "lsh" not in run_.config.model.attention:
-        raise UsageError(f"--n-hashes is about LSH layers, and {directory} has none; leave it out")
-    config = run_.config if options.window is None else dataclasses.replace(run_.config, seq_len=options.window)
+    rounds = positive_numbers("--n-hashes", options.n_hashes)
+    run_ = open_run(options.run.expanduser())
+    config = run_.config if options.window is None else replace(run_.config, seq_len=options.window)
     task = config.make_task(options.cache_dir.expanduser(), run_.corpus_directory)
     windows = list(task.held_out(options.split, options.n_windows))
+    if rounds and "lsh" not in config.model.attention:
+        raise UsageError(f"--n-hashes is about LSH layers, and {run_.directory} has none; leave it out")
+    model, step, _ = load(run_, options)
     rows = inspect_model(model, _announced(windows), seed=options.seed, n_queries=options.queries, rounds=rounds)
     about = {
-        "run": str(directory),
+        "run": str(run_.directory),
         "step": step,
         "attention": " ".join(config.model.attention),
         "split": options.split,
@@ -84,7 +89,7 @@ def inspect_run(options: InspectOptions) -> tuple[dict[str, Any], list[dict[str,
 
 def _announced(windows: list[Any]) -> Iterator[Any]:
     for number, window in enumerate(windows, 1):
-        print(f"window {number} of {len(windows)}, {len(window):,} tokens", file=sys.stderr, flush=True)
+        say(f"window {number} of {len(windows)}, {len(window):,} tokens")
         yield window
 
 
@@ -102,7 +107,6 @@ def _write(out: Path, about: dict[str, Any], rows: list[dict[str, Any]]) -> list
 
 
 def _show(about: dict[str, Any], rows: list[dict[str, Any]], files: list[Path]) -> None:
-    from reformer.cli.tables import print_table
     from reformer.inspection.tables import tables
 
     lengths = ", ".join(f"{length:,}" for length in dict.fromkeys(about["windows"]))
@@ -113,3 +117,16 @@ def _show(about: dict[str, Any], rows: list[dict[str, Any]], files: list[Path]) 
     for title, table in tables(rows).items():
         print_table(title, table)
     print(f"\nopen {files[0]}; kept beside it: {', '.join(path.name for path in files[1:])}")
+
+
+def print_table(title: str, table: list[dict[str, str]]) -> None:
+    """Print the lines of ``table`` under ``title``, aligned; bold and within the window on a terminal, plain elsewhere."""
+    names = [name for name in table[0] if any(line[name] for line in table)]
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in names:
+        shown.add_column(name, justify="left" if name == names[0] else "right", no_wrap=True)
+    for line in table:
+        shown.add_row(*(line[name] for name in names))
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console.print()
+    console.print(shown)

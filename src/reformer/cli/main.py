@@ -4,23 +4,28 @@ A command is a function ``run(arguments) -> exit code`` of a module of its own, 
 ``reformer --help`` answers at once. (tyro, given all commands, would have to see the options of each before it parsed any.)
 """
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-COMMANDS = {
-    "train": "train a recipe: reformer train quickstart",
-    "eval": "bits per byte of a run, beside gzip, bzip2 and xz",
-    "inspect": "what a run's attention sees: buckets, recall of full attention, distances",
-    "generate": "continue a prompt with a trained run",
-    "images": "draw or complete pictures with a run trained on pictures",
-    "convert": "another Reformer's checkpoint as a model of ours",
-    "data": "prepare a corpus: enwik8, or any file or folder",
-    "demo": "train, evaluate and sample in one go (what `make demo` runs)",
-    "bench": "time and memory beside other Reformers and full attention",
-    "reproduce": "a table or figure of the paper, measured here",
-    "report": "all results beside the paper's, as a document and a page",
-    "env": "the machine and the versions, as a run's card records them",
+COMMANDS: dict[str, tuple[str, str | None]] = {
+    "train": ("train a recipe: reformer train quickstart", "reformer.cli.train_command"),
+    "eval": ("bits per byte of a run, beside gzip, bzip2 and xz", "reformer.cli.eval_command"),
+    "inspect": (
+        "what a run's attention sees: buckets, recall of full attention, distances",
+        "reformer.cli.inspect_command",
+    ),
+    "generate": ("continue a prompt with a trained run", "reformer.cli.generate_command"),
+    "images": ("draw or complete pictures with a run trained on pictures", "reformer.cli.images_command"),
+    "convert": ("another Reformer's checkpoint as a model of ours", "reformer.cli.convert_command"),
+    "data": ("prepare a corpus: enwik8, or any file or folder", "reformer.cli.data_command"),
+    "demo": ("train, evaluate and sample in one go (what `make demo` runs)", "reformer.cli.demo_command"),
+    "bench": ("time and memory beside other Reformers and full attention", None),
+    "reproduce": ("a table or figure of the paper, measured here", None),
+    "report": ("all results beside the paper's, as a document and a page", None),
+    "env": ("the machine and the versions, as a run's card records them", "reformer.cli.env_command"),
 }
+"""What each does, and the module whose ``run`` it is; None: of another distribution."""
 ENTRY_POINTS = "reformer.commands"
 """Group of the entry points by which another distribution (reproduction/) brings the commands that are not here."""
 USAGE_ERROR = 2
@@ -48,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"reformer-torch {__version__}")
         return 0
     command, *rest = arguments
-    if command not in COMMANDS:
-        return _unknown(command)
     try:
         return _find(command)(rest)
     except KeyboardInterrupt:
@@ -68,39 +71,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _find(command: str) -> Command:
-    match command:
-        case "train":
-            from reformer.cli.train_command import run
-        case "eval":
-            from reformer.cli.eval_command import run
-        case "inspect":
-            from reformer.cli.inspect_command import run
-        case "generate":
-            from reformer.cli.generate_command import run
-        case "images":
-            from reformer.cli.images_command import run
-        case "convert":
-            from reformer.cli.convert_command import run
-        case "data":
-            from reformer.cli.data_command import run
-        case "demo":
-            from reformer.cli.demo_command import run
-        case "env":
-            from reformer.cli.env_command import run
-        case _:
-            return _installed(command)
-    return run
-
-
-def _installed(command: str) -> Command:
-    """A command of another distribution. Raises UsageError, saying how to get it, where that is not installed."""
-    from importlib.metadata import entry_points
-
+    """The command's ``run``. Raises UsageError for one that is unknown, or not installed with the library."""
     from reformer.cli.parsing import UsageError
 
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"unknown command {command!r}; {hint}commands: {', '.join(COMMANDS)}")
+    _, module = COMMANDS[command]
+    if module is not None:
+        run: Command = importlib.import_module(module).run
+        return run
+    from importlib.metadata import entry_points
+
     for found in entry_points(group=ENTRY_POINTS, name=command):
-        loaded: Command = found.load()
-        return loaded
+        run = found.load()
+        return run
     raise UsageError(
         f"reformer {command} measures, and is not part of the library; from a checkout: "
         "pip install -c constraints.txt -e '.[train,reproduction]' -e ./reproduction"
@@ -109,10 +97,6 @@ def _installed(command: str) -> Command:
 
 def _outcome(error: Exception) -> tuple[int | None, str]:
     """(2 for bad input, 1 for a run that failed, None for a defect of ours, which shows its traceback; the line to print)."""
-    from reformer.cli.parsing import CommandFailed
-
-    if isinstance(error, CommandFailed):
-        return FAILED, str(error)
     if isinstance(error, ValueError | TypeError | OSError):
         return USAGE_ERROR, str(error)
     if isinstance(error, ModuleNotFoundError):
@@ -129,7 +113,7 @@ def _outcome(error: Exception) -> tuple[int | None, str]:
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {what}" for name, (what, _) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: reformer [--traceback] COMMAND ...",
@@ -141,15 +125,6 @@ def _help() -> str:
             "reformer COMMAND --help tells more; --version prints the version; --traceback shows where an error arose.",
         ]
     )
-
-
-def _unknown(command: str) -> int:
-    import difflib
-
-    near = difflib.get_close_matches(command, COMMANDS, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    print(f"error: unknown command {command!r}; {hint}commands: {', '.join(COMMANDS)}", file=sys.stderr)
-    return USAGE_ERROR
 
 
 if __name__ == "__main__":

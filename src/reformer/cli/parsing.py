@@ -23,10 +23,6 @@ class UsageError(ValueError):
     """A command line that cannot be carried out; the message is one line."""
 
 
-class CommandFailed(Exception):
-    """The command line was right, and what it started failed; the message is one line."""
-
-
 def parse(
     cls: type[T], arguments: Sequence[str], *, prog: str, description: str | None = None, default: T | None = None
 ) -> T:
@@ -99,37 +95,6 @@ def option_names(options: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def positive_numbers(option: str, text: str | None) -> list[int]:
-    """The numbers of "1,2,4"; none for None. Raises UsageError naming ``option``."""
-    words = [] if text is None else text.split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f"{option} takes positive numbers separated by commas, got {text!r}")
-    return [int(word) for word in words]
-
-
-def require_at_least(least: int, **options: int | None) -> None:
-    """Raise UsageError naming the first option whose value is below ``least``."""
-    for name, value in options.items():
-        if value is not None and value < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
-
-
-def check_split(split: str) -> None:
-    """Raise UsageError unless ``split`` is one."""
-    if split not in ("train", "validation", "test"):
-        raise UsageError(f"unknown split {split!r}; splits: train, validation, test")
-
-
-def check_checkpoint(which: str, average: int | None = None) -> None:
-    """Raise UsageError unless ``which`` is latest or best, and latest where the newest ``average`` are averaged."""
-    if which not in ("latest", "best"):
-        raise UsageError(f"--checkpoint must be latest or best, got {which!r}")
-    if average is not None and which != "latest":
-        raise UsageError(
-            f"--average {average} is of the newest checkpoints: leave --checkpoint {which} or --average out"
-        )
-
-
 def _line(event: "ParseErrorEvent", arguments: Sequence[str], prog: str, known: Sequence[str]) -> str:
     from tyro import _errors
 
@@ -161,7 +126,7 @@ def _unknown(words: Sequence[str], prog: str, known: Sequence[str]) -> str:
         return f"{prog} takes no {' '.join(map(repr, words))}; see {prog} --help"
     name = strangers[0].replace("_", "-")
     near = [each for each in known if each.endswith(f".{name.lstrip('-')}")]
-    near = near or difflib.get_close_matches(name, known, n=3)
+    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     if near:
         return f"unknown option {strangers[0]}; did you mean {' or '.join(near[:3])}?"
     fitting = ", ".join(each for each in known if "." not in each and not each.startswith("--no-"))

@@ -128,7 +128,7 @@ class PackedTranslationConfig(TranslationConfig):
 class TranslationTask:
     """Batches (source, its segment ids, target inputs, their segment ids, targets) of pairs of like length."""
 
-    yardsticks_note = "bits per byte of the target text given the source; BLEU is the measure of translations"
+    yardsticks_note = ""
 
     def __init__(self, config: TranslationConfig, pairs: PairCorpus) -> None:
         self.config, self.pairs, self.corpus = config, pairs, pairs.corpus

@@ -110,34 +110,6 @@ MUTATIONS = (
         'self.corpus.split("test"), length',
         "tests/training/test_recall_task.py",
     ),
-    Mutation(
-        "table2: usual attention with unit keys",
-        "experiments/table2.py",
-        "keys = q if self.scale is None else torch.nn.functional.normalize(q, dim=-1)",
-        "keys = torch.nn.functional.normalize(q, dim=-1)",
-        "tests/experiments/test_experiments.py::test_with_self_only_the_token_itself_is_seen_besides",
-    ),
-    Mutation(
-        "estimates: accumulated passes forgotten",
-        "experiments/estimating.py",
-        '"passes": config.steps * config.accumulate',
-        '"passes": config.steps',
-        "tests/experiments/test_estimating.py",
-    ),
-    Mutation(
-        "estimates: what is paid once is paid for each kind",
-        "experiments/estimating.py",
-        "sum(once) / len(once) + layers",
-        "sum(once) + layers",
-        "tests/experiments/test_estimating.py",
-    ),
-    Mutation(
-        "estimates: the square of the length forgotten",
-        "experiments/estimating.py",
-        'part.seq_len * line(first["seconds_per_pass"] / short, second["seconds_per_pass"] / long)',
-        'line(first["seconds_per_pass"], second["seconds_per_pass"])',
-        "tests/experiments/test_estimating.py",
-    ),
     # Drop-ins
     Mutation(
         "drop-in: padding takes places",
@@ -1524,20 +1496,6 @@ MUTATIONS = (
         "tests/generation/test_filters.py",
     ),
     Mutation(
-        "reproduce: a row finished meanwhile is appended again",
-        "experiments/running.py",
-        "        if not resume or _finished(read_rows(path), experiment, scale, case) is None:",
-        "        if True:",
-        "tests/experiments/test_running.py",
-    ),
-    Mutation(
-        "running: a row names only the code that evaluated",
-        "experiments/running.py",
-        """        code["earlier_commits"] = earlier""",
-        "        pass",
-        "tests/experiments/test_running.py::test_a_row_names_the_commits_that_trained_what_it_measures",
-    ),
-    Mutation(
         "pictures: a zip's backslashes are part of a name",
         "data/images/reading.py",
         """info.filename.replace("\\\\", "/")""",
@@ -1550,13 +1508,6 @@ MUTATIONS = (
         'which have an empty side)" if n else ""',
         'which have an empty side)" if n < 0 else ""',
         "tests/training/test_translation.py::test_pairs_that_are_not_scored_are_named",
-    ),
-    Mutation(
-        "report: seeds of different data are averaged",
-        "experiments/report/aggregate.py",
-        "if any(each != data[0] for each in data):",
-        "if False:",
-        "tests/experiments/test_report.py",
     ),
     Mutation(
         "training: a finished run writes its card again",

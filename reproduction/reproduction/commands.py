@@ -90,7 +90,7 @@ def bench(arguments: Sequence[str]) -> int:
             print(path)
         return 0
 
-    from reformer.cli.tables import print_table
+    from reformer.cli.inspect_command import print_table
     from reproduction.benchmarks.tables import bench_table, findings
 
     rows, ceilings = _measure(name, rest)
@@ -215,7 +215,8 @@ def _reproduce(name: str, options: ReproduceOptions, command: list[str]) -> Path
     from reproduction.experiments.registry import experiment
     from reproduction.experiments.running import require_scale, run_experiment
 
-    chosen, lines = experiment(name), {"results": options.results, "rows": options.rows}
+    chosen = experiment(name)
+    lines: dict[str, Any] = {"results": options.results, "rows": options.rows}
     require_scale(chosen, options.scale)
     seeds = chosen.seeds[options.scale] if options.seeds is None else options.seeds
     if seeds < 1:

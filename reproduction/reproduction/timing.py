@@ -58,7 +58,8 @@ def predicted(time: Callable[[int], float], length: int, growth: float) -> float
         return None
     shorter = max(length // _PROBE, _SHORT // 2)
     # The first call sets up its libraries; it would promise too little speed.
-    return min(time(shorter) for _ in range(2)) * (length / shorter) ** growth
+    times: float = (length / shorter) ** growth
+    return min(time(shorter) for _ in range(2)) * times
 
 
 def plan(call_s: float, *, max_seconds: float, repeats: int, warmed: bool) -> Plan:
@@ -85,7 +86,7 @@ def seconds_of(call: Callable[[], object], device: str, least_s: float = _LEAST_
 def _elapsed(call: Callable[[], object], device: str, times: int) -> float:
     import torch
 
-    finish = torch.cuda.synchronize if device == "cuda" else lambda: None
+    finish: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
     finish()
     began = perf_counter()
     for _ in range(times):

@@ -166,7 +166,7 @@ def _shapes(options: AttentionOptions, dtype: str, head_dim: int, length: int) -
 
 def _case(what: Row, shape: Shape, options: AttentionOptions, worker: Worker) -> Case:
     contender, device, direction = ATTENTION[what["contender"]], what["device"], what["direction"]
-    limits = {"max_seconds": options.max_seconds, "repeats": options.repeats}
+    limits: dict[str, Any] = {"max_seconds": options.max_seconds, "repeats": options.repeats}
     asked = {"timeout": _PATIENCE * options.max_seconds + _START_S, "direction": direction}
 
     def time(shape: Shape = shape) -> float:

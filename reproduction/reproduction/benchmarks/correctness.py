@@ -83,7 +83,7 @@ def _check_hashing(device: str, dtype: str) -> None:
     buckets = hash_vectors(x, rotations.to(torch.float64 if dtype == "float64" else torch.float32), _BUCKETS)
     scores = torch.einsum("bhld,hdrc->bhrlc", x.double(), rotations)
     rest = buckets
-    for part, factor in zip(scores.split([factor // 2 for factor in _BUCKETS], dim=-1), _BUCKETS):
+    for part, factor in zip(torch.split(scores, [factor // 2 for factor in _BUCKETS], dim=-1), _BUCKETS):
         both = torch.cat([part, -part], dim=-1)
         chosen = both.gather(-1, (rest % factor).unsqueeze(-1)).squeeze(-1)
         # A near tie may fall either way.
@@ -98,7 +98,7 @@ def _check_hashing(device: str, dtype: str) -> None:
 def _check_lsh(name: str, device: str, dtype: str, shape: dict[str, Any], seed: int) -> None:
     inputs = lsh_inputs(**shape, seed=seed)
     segments = None if inputs.segment_ids is None else inputs.segment_ids.to(device)
-    options = {"buckets": inputs.buckets.to(device), "segment_ids": segments}
+    options: dict[str, Any] = {"buckets": inputs.buckets.to(device), "segment_ids": segments}
     _compare(partial(lsh_attention, **options), name, (inputs.qk.to(device), inputs.v.to(device)), dtype)
 
 

@@ -110,7 +110,8 @@ def _transformers(config: ReformerConfig, context: Tensor, device: str) -> Calla
         nonlocal cache
         out = model(input_ids=token, past_buckets_states=cache, use_cache=True)
         cache = out.past_buckets_states
-        return out.logits
+        logits: Tensor = out.logits
+        return logits
 
     return step
 

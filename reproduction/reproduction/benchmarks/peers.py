@@ -30,7 +30,8 @@ def transformers_attention(shape: Shape, inputs: Inputs) -> Operation:
 
     def call(qk: Tensor, v: Tensor) -> Tensor:
         given_qk.given, given_v.given = qk, v
-        return module(qk).hidden_states
+        out: Tensor = module(qk).hidden_states
+        return out
 
     return Operation(call=call, leaves=inputs.hidden(2))
 

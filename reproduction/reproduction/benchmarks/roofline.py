@@ -76,4 +76,5 @@ def counted(row: Row) -> tuple[float, float]:
 def fraction(row: Row, ceilings: Mapping[str, Any]) -> float:
     """The share of the roofline that an attention row reaches."""
     flops, moved = counted(row)
-    return max(flops / ceilings["flops_per_s"], moved / ceilings["bytes_per_s"]) / row["median_s"]
+    least_s = max(flops / ceilings["flops_per_s"], moved / ceilings["bytes_per_s"])
+    return float(least_s / row["median_s"])

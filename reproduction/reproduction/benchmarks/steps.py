@@ -243,7 +243,7 @@ def _what(benchmark: str, options: Any, bench: Bench, **more: Any) -> Row:
 def model_groups(options: ModelOptions, bench: Bench) -> Generator[list[Case]]:
     """Both models in each dtype take turns."""
     config, length = SHAPES[options.preset or ""]()
-    limits = {"repeats": options.repeats, "max_seconds": options.max_seconds}
+    limits: dict[str, Any] = {"repeats": options.repeats, "max_seconds": options.max_seconds}
     for dtype in options.dtype:
         shape = {"batch": options.batch, "seq_len": length, "dtype": dtype}
         whats = [_what("model", options, bench, contender=name, **shape) for name in options.contenders]

@@ -111,7 +111,8 @@ def _at_full_length(part: Any, measured: Sequence[Row]) -> Row:
     first, second = measured
 
     def line(at_short: float, at_long: float) -> float:
-        return at_short + (at_long - at_short) * (part.seq_len - short) / (long - short)
+        share: float = (part.seq_len - short) / (long - short)
+        return at_short + (at_long - at_short) * share
 
     return {
         "seconds_per_pass": part.seq_len * line(first["seconds_per_pass"] / short, second["seconds_per_pass"] / long),

@@ -31,7 +31,7 @@ _RUNS: dict[str, dict[str, Any]] = {
     | {"checkpoint_every": 100, "autocast": "bfloat16"},
 }
 # Three million bytes are few: at the recipe's 0.2 embeddings and head hold the others up (1,000 steps: 6.33 bits, here 5.59).
-_OPTIMIZERS = {"laptop": {"others_lr_scale": 6.0}}
+_OPTIMIZERS: dict[str, dict[str, Any]] = {"laptop": {"others_lr_scale": 6.0}}
 _MODELS: dict[str, dict[str, Any]] = {
     "smoke": {"d_model": 32, "d_ff": 32, "n_heads": 2, "lsh_chunk_len": 16, "axial_shape": (8, 8, 3)},
     # Eight rounds see at most a third of a picture.

@@ -82,7 +82,7 @@ def config(row: str, scale: str, seed: int) -> DuplicationConfig:
 class _SelfSeeing(FullSelfAttention):
     """Full attention with shared QK and the usual causal mask; scale None: with keys as long as the queries, over root D."""
 
-    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
+    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):  # type: ignore[no-untyped-def]
         keys = q if self.scale is None else torch.nn.functional.normalize(q, dim=-1)
         return full_attention(q, keys, v, causal=True, segment_ids=segment_ids, scale=self.scale), ()
 

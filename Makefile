@@ -27,8 +27,8 @@ $(VENV)/.train: $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	@touch $@
 
-$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test,lint]'
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml reproduction/pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,reproduction,test,lint]' -e ./reproduction
 	@touch $@
 
 clean:

@@ -4,7 +4,7 @@
 # Correctness first (the kernels' tests, then the check that every benchmark makes itself), then rows. Everything lands under
 # OUT_DIR: logs/, rows-CODE.jsonl, report.md with its plots. Each stage has its own limit, and all of them one deadline; call
 # again to go on where it stopped (rows already measured with the same code are not measured again).
-# Needs no network: the package is installed without dependencies; what is missing comes from wheels/, if that folder exists.
+# Needs no network: both packages are installed without dependencies; what is missing comes from wheels/, if that folder exists.
 # The paper's experiments on a GPU: benchmarks/gpu_experiments.sh.
 # --dry-run: the same on a CPU with toy sizes, and with Triton's interpreter.
 set -uo pipefail
@@ -19,7 +19,7 @@ python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || command -
 mkdir -p "$out/logs" "$out/done"
 out=$(cd "$out" && pwd)
 # Without a checkout there is no commit to tell versions of the code apart; the code itself always does.
-code=$(find src tests csrc -type f \( -name '*.py' -o -name '*.cpp' -o -name '*.h' \) -print0 2>/dev/null | sort -z | xargs -0 cat | sha256sum | cut -c1-12)
+code=$(find src reproduction tests csrc -type f \( -name '*.py' -o -name '*.cpp' -o -name '*.h' \) -print0 2>/dev/null | sort -z | xargs -0 cat | sha256sum | cut -c1-12)
 rows=$out/rows-$code.jsonl
 SECONDS=0
 
@@ -42,7 +42,7 @@ stage() {
 bench() { stage "$1" "$2" "$python" -m reformer.cli.main bench "${@:3}" --device "$device" --out "$rows"; }
 
 install() {
-    "$python" -m pip install --no-deps --no-build-isolation -e . || return
+    "$python" -m pip install --no-deps --no-build-isolation -e . -e ./reproduction || return
     [ ! -d wheels ] || "$python" -m pip install --no-index --find-links wheels tyro pytest pytest-timeout hypothesis
 }
 

@@ -35,7 +35,7 @@ def test_random_numbers_that_a_compiled_backward_cannot_draw_again_are_refused()
     torch._dynamo.reset()
     model = tiny()
     model.stack.layers[0].attention.norm = nn.Sequential(model.stack.layers[0].attention.norm, nn.Dropout(0.1))
-    compiled = torch.compile(model, backend="aot_eager", dynamic=False)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
     with pytest.raises(Exception, match="compiled backward pass cannot draw again"):
         compiled(some_tokens(), seed=torch.tensor(4))
 

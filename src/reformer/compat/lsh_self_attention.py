@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from reformer.compat.options import pattern_of, reject_arguments, reject_options
-from reformer.layers.attention import resolve_seed, split_width
+from reformer.layers.attention import split_width
+from reformer.layers.passes import resolve_seed
 from reformer.ops import derive_seed, dropout, full_attention, local_attention, lsh_attention, seeded_buckets
 from reformer.ops.checks import require_at_least, require_dropout, require_shape
 

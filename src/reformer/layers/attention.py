@@ -155,7 +155,8 @@ class SelfAttention(nn.Module):
 
     def join(self, out: Tensor) -> Tensor:
         """What the heads found [B, H, L, D] as the layer's output [B, L, d_model]."""
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        joined: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+        return joined
 
     def places(self, q: Tensor, parallel: ParallelPass) -> list[Tensor]:
         """What a replay must not compute again; nothing, where attention goes by position."""
@@ -178,7 +179,8 @@ class SelfAttention(nn.Module):
         raise TypeError(f"{type(self).__name__} names no attention; use LSH-, Local- or FullSelfAttention")
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.n_heads, self.head_dim))
+        return heads.transpose(1, 2)
 
 
 class LSHSelfAttention(SelfAttention):

@@ -96,7 +96,9 @@ class CrossAttention(nn.Module):
             dropout_seed=dropout_seed,
             impl=self.impl,
         )
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        joined: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+        return joined
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.n_heads, self.head_dim))
+        return heads.transpose(1, 2)

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reformer.layers.held import HeldTensors
 from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
+from reformer.layers.replay import HeldTensors
 from reformer.ops import ACTIVATIONS, activate, derive_seed, dropout, in_chunks
 from reformer.ops.checks import require_at_least, require_choice
 
@@ -41,7 +41,7 @@ class FeedForward(nn.Module):
         self.w_in = nn.utils.skip_init(nn.Linear, d_model, hidden, device=torch.get_default_device())
         self.w_out = nn.utils.skip_init(nn.Linear, d_ff, d_model, device=torch.get_default_device())
         self.reset_parameters()
-        self.register_load_state_dict_pre_hook(_rename_earlier)
+        self.register_load_state_dict_pre_hook(_rename_earlier)  # type: ignore[no-untyped-call]
 
     def reset_parameters(self) -> None:
         """Xavier weights, zero biases."""
@@ -62,7 +62,8 @@ class FeedForward(nn.Module):
 
         def of_slice(part: Tensor, first_position: int) -> Tensor:
             active = activate(self.w_in(part), self.activation)
-            return self.w_out(dropout(active, drop, seed, first_position=first_position))
+            out: Tensor = self.w_out(dropout(active, drop, seed, first_position=first_position))
+            return out
 
         return in_chunks(of_slice, x, self.chunk_len, again=HeldTensors(self).in_place)
 

@@ -73,7 +73,8 @@ class AxialPositions(nn.Module):
         for size in self.shape:
             stride //= size
             indices.append(position_ids // stride % size)
-        return self.tables(indices)
+        vectors: Tensor = self.tables(indices)
+        return vectors
 
 
 def sinusoidal_positions(position_ids: Tensor, d_model: int) -> Tensor:

@@ -11,8 +11,8 @@ B batch, L length, S length of what a decoder reads beside its own tokens.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,8 +24,8 @@ from torch.func import functional_call
 from reformer.layers.attention import SelfAttention
 from reformer.layers.cross_attention import CrossAttention
 from reformer.layers.feed_forward import FeedForward
-from reformer.layers.held import HeldTensors
 from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
+from reformer.layers.replay import Autocast, HeldTensors, Surroundings, autocast_as, autocast_state, restored, watched
 from reformer.ops import derive_seed, dropout
 from reformer.ops.decoding import AttentionCache
 from reformer.ops.hashing import Buckets
@@ -240,19 +240,20 @@ class _Carried:
         turns = [_Turn.of(branch, how) for branch, how in zip(layer.branches(), hows)]
         parameters = [p for turn in turns for p in turn.learned]
         memory = turns[0].how.memory
-        inputs = [x1, x2, *([] if memory is None else [memory]), *parameters]
-        if any(turn.gathered for turn in turns) and not any(x.requires_grad for x in inputs):
+        rest = [*([] if memory is None else [memory]), *parameters]
+        if any(turn.gathered for turn in turns) and not any(x.requires_grad for x in (x1, x2, *rest)):
             # Parameters that are gathered inside are no inputs; something must ask for the backward pass.
             x1 = x1.detach().requires_grad_()
         if x1 is x2:
             x2 = x1.view_as(x1)  # dynamo takes no tensor twice
-        shared = [] if memory is None else [memory]
-        if torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        if compiling:
             _let_dynamo_trace_autograd()
-            y1, y2, slot1, slot2 = _Rebuilt.apply(turns, memory is not None, x1, x2, *slots, *shared, *parameters)
+        found = _Rebuilt.apply(turns, memory is not None, x1, x2, *slots, *rest)  # type: ignore[no-untyped-call]
+        y1, y2, slot1, slot2 = found
+        if compiling:
             _let_dynamo_trace_as_before()
         else:
-            y1, y2, slot1, slot2 = _Rebuilt.apply(turns, memory is not None, x1, x2, *slots, *shared, *parameters)
             self.versions = (y1._version, y2._version)
         self.slots, self.outputs = (slot1, slot2), (y1, y2)
         return y1, y2
@@ -263,7 +264,7 @@ class _Carried:
             return x1, x2
         self._require_unchanged(self.outputs)
         y1, y2 = (y.detach() for y in self.outputs)
-        x1, x2 = _Kept.apply(x1, x2, *self.slots, y1, y2)
+        x1, x2 = _Kept.apply(x1, x2, *self.slots, y1, y2)  # type: ignore[no-untyped-call]
         self.slots = self.outputs = None
         return x1, x2
 
@@ -338,14 +339,14 @@ class _Rebuilt(torch.autograd.Function):
         *rest: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.turns, ctx.has_memory = turns, has_memory
-        ctx.autocast = _autocast_state(x1)
+        ctx.autocast = autocast_state(x1)
         ctx.n_saved, ctx.surroundings = [], []
         saved_all: list[Tensor] = []
         stream, other = x1, x2
         # Branches alternate: f reads the second stream and adds to the first, g the other way round.
         for turn in turns:
             how = replace(turn.how, saved=[])
-            with _autocast(ctx.autocast), _watched(turn.branch, x1.device, ctx.surroundings):
+            with autocast_as(ctx.autocast), watched(turn.branch, x1.device, ctx.surroundings):
                 update = turn.branch(other, how)
             stream, other = other, stream + update.to(stream.dtype)
             ctx.n_saved.append(len(how.saved))
@@ -399,8 +400,8 @@ class _Replay:
     learned: list[Tensor]
     memory: Tensor | None
     saved: list[Tensor]
-    surroundings: _Surroundings | None
-    autocast: _Autocast | None
+    surroundings: Surroundings | None
+    autocast: Autocast | None
 
     def gradients(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor | None]]:
         """(update, gradient of x, of the memory, of the learned parameters) for the ``gradient`` of the update."""
@@ -412,13 +413,13 @@ class _Replay:
         wanted = [x, *leaves, *([memory] if memory is not None and memory.requires_grad else [])]
         how = replace(turn.how, saved=self.saved, memory=memory)
         if turn.held is None:
-            with torch.enable_grad(), _autocast(self.autocast):
+            with torch.enable_grad(), autocast_as(self.autocast):
                 update = functional_call(turn.branch, dict(zip(turn.names, leaves)), (x, how)).to(x.dtype)
-            found = list(torch.autograd.grad(update, wanted, gradient, allow_unused=True))
+            found: list[Tensor | None] = [*torch.autograd.grad(update, wanted, gradient, allow_unused=True)]
         else:
             # In place until the gradients are there: slices of the feed-forward are computed once more for them.
             with turn.held.in_place({id(p): leaf for p, leaf in zip(turn.learned, leaves)}):
-                with torch.enable_grad(), _autocast(self.autocast), _restored(turn.branch, self.surroundings):
+                with torch.enable_grad(), autocast_as(self.autocast), restored(turn.branch, self.surroundings):
                     update = turn.branch(x, how).to(x.dtype)
                 self._propagate(update, gradient)
             found = [leaf.grad for leaf in wanted]
@@ -440,74 +441,8 @@ class _Replay:
                 torch.autograd.backward(update, gradient)
 
 
-@dataclass(frozen=True)
-class _Surroundings:
-    """What a module's result depends on beside its arguments: modes of its modules, and random states it consumed."""
-
-    modes: list[bool]
-    device: torch.device
-    random: list[Tensor] | None
-
-
-@contextmanager
-def _watched(branch: nn.Module, device: torch.device, surroundings: list[_Surroundings]) -> Iterator[None]:
-    """Note what a replay must find again; refuse modules that are not the same afterwards."""
-    if torch.compiler.is_compiling():
-        _require_known_randomness(branch)
-        yield
-        return
-    random, buffers = _random_states(device), [(name, b, b._version) for name, b in branch.named_buffers()]
-    yield
-    for name, buffer, version in buffers:
-        if buffer._version != version or branch.get_buffer(name) is not buffer:
-            raise RuntimeError(
-                f"buffer {name!r} in a reversible layer changes when the layer is called, so that calling it again in the "
-                "backward pass gives something else; use reversible=False, or the module in evaluation mode"
-            )
-    drew = any(not torch.equal(a, b) for a, b in zip(random, _random_states(device)))
-    surroundings.append(_Surroundings([m.training for m in branch.modules()], device, random if drew else None))
-
-
-@contextmanager
-def _restored(branch: nn.Module, surroundings: _Surroundings | None) -> Iterator[None]:
-    if surroundings is None:
-        yield
-        return
-    modules = list(branch.modules())
-    modes, random = [m.training for m in modules], None
-    if surroundings.random is not None:
-        random = _random_states(surroundings.device)
-        _set_random_states(surroundings.device, surroundings.random)
-    _set_modes(modules, surroundings.modes)
-    try:
-        yield
-    finally:
-        _set_modes(modules, modes)
-        if random is not None:
-            _set_random_states(surroundings.device, random)
-
-
-def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
-    for module, mode in zip(modules, modes):
-        if module.training != mode:
-            module.training = mode
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
-
-
-def _require_known_randomness(branch: nn.Module) -> None:
-    for name, module in branch.named_modules():
+def _require_known_randomness(layer: nn.Module) -> None:
+    for name, module in layer.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0.0:
             raise RuntimeError(
                 f"{name!r} in a reversible layer draws random numbers that a compiled backward pass cannot draw again; "
@@ -524,7 +459,10 @@ def _gathered_inside(branch: nn.Module) -> set[int]:
 
 
 def _require_plain_autograd(layer: nn.Module) -> None:
-    if torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        _require_known_randomness(layer)
+        return
+    if torch._C._are_functorch_transforms_active():
         raise RuntimeError(
             "reversible layers have no rule for torch.func's transforms (grad, vmap, jacrev, ..); use reversible=False"
         )
@@ -540,31 +478,12 @@ def _is_same_memory(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.data_ptr() == b.data_ptr() and (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype))
 
 
-_Autocast = tuple[str, bool, torch.dtype]
-
-
-def _autocast_state(x: Tensor) -> _Autocast | None:
-    device = x.device.type
-    if not torch.amp.is_autocast_available(device):
-        return None
-    return device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-
-
-def _autocast(state: _Autocast | None) -> AbstractContextManager[Any]:
-    if state is None:
-        return nullcontext()
-    device, enabled, dtype = state
-    # Also entered when it was off, for it may be on around the backward pass. No weight cache: a copy cached while
-    # gradients are off would cut the graph of a later use.
-    return torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False)
-
-
 # torch.autograd.grad in a backward pass is behind a switch of dynamo's (off in 2.13). These run while dynamo traces, one
 # after the other, and at no other time.
 _switch_before: list[bool] = []
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _let_dynamo_trace_autograd() -> bool:
     config = torch._dynamo.config
     if hasattr(config, "trace_autograd_ops"):
@@ -573,7 +492,7 @@ def _let_dynamo_trace_autograd() -> bool:
     return True
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _let_dynamo_trace_as_before() -> bool:
     if _switch_before:
         torch._dynamo.config.trace_autograd_ops = _switch_before.pop()

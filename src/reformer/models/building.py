@@ -46,7 +46,8 @@ def with_positions(
     """x [B, L, d_model] with positions of the config's kind added; ``learned`` is their table, where they have one."""
     length = x.shape[1]
     if learned is not None:
-        return x + learned(length, position_ids, device=x.device)
+        vectors: Tensor = learned(length, position_ids, device=x.device)
+        return x + vectors
     if config.positions == "sinusoidal":
         ids = torch.arange(length, dtype=torch.int64, device=x.device) if position_ids is None else position_ids
         return x + sinusoidal_positions(ids, config.d_model).to(x.dtype)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from reformer.layers import CrossAttention, MemoryCache
-from reformer.layers.held import HeldTensors
 from reformer.layers.passes import resolve_seed
+from reformer.layers.replay import HeldTensors
 from reformer.models.building import initialise, learned_positions, reset_parameters, reversible_stack, with_positions
 from reformer.models.changes import with_changed_config
 from reformer.models.decoding import DecodingState, decode_streams, require_one_segment
@@ -145,7 +145,8 @@ class ReformerEncoderDecoder(nn.Module):
         y1, y2 = self.encoder(
             x, x, seed=derive_seed(seed, _ENCODER), segment_ids=segment_ids, position_ids=_places(segment_ids)
         )
-        return self.memory_norm((y1 + y2) / 2)
+        memory: Tensor = self.memory_norm((y1 + y2) / 2)
+        return memory
 
     @torch.no_grad()
     def decoding_state(
@@ -209,7 +210,8 @@ class ReformerEncoderDecoder(nn.Module):
 
     def _target_embeddings(self, tokens: Tensor) -> Tensor:
         scale = self.config.d_model**0.5 if self.config.tie_embeddings else 1.0
-        return self.embedding(tokens) * scale
+        vectors: Tensor = self.embedding(tokens)
+        return vectors * scale
 
     def _embed(self, x: Tensor, segment_ids: Tensor | None, seed: Tensor, *, is_source: bool = False) -> Tensor:
         """Embeddings with positions and dropout."""

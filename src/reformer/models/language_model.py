@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reformer.layers.held import HeldTensors
 from reformer.layers.passes import resolve_seed
+from reformer.layers.replay import HeldTensors
 from reformer.models.building import initialise, learned_positions, reset_parameters, reversible_stack, with_positions
 from reformer.models.changes import with_changed_config
 from reformer.models.config import ReformerConfig

@@ -23,9 +23,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from reformer.ops.triton import LARGEST_WIDTH, backward, forward, hashing, intervals
-from reformer.ops.triton.blocks import PLACES, ROWS, Blocks, blocks_for, padded_width, precision
-from reformer.ops.triton.plan import STEP
+from reformer.ops.attention.triton import LARGEST_WIDTH, backward, forward, hashing, intervals
+from reformer.ops.attention.triton.blocks import PLACES, ROWS, Blocks, blocks_for, padded_width, precision
+from reformer.ops.attention.triton.plan import STEP
 
 ROOT = Path(__file__).resolve().parent.parent
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

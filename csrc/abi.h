@@ -1,4 +1,4 @@
-// The C interface between Python (ctypes, src/reformer/ops/native/library.py) and the kernels.
+// The C interface between Python (ctypes, src/reformer/ops/attention/native/library.py) and the kernels.
 //
 // Nothing here owns memory: every pointer belongs to the caller. Strides count elements; the last axis is contiguous.
 #pragma once

@@ -127,7 +127,7 @@ def test_no_connection_is_told(part: Path):
 
 
 def test_silent_server_is_told(part: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(download_module, "_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(download_module, "TIMEOUT_SECONDS", 0.1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -159,9 +159,10 @@ def test_full_disk_is_told_and_keeps_the_part(part: Path, monkeypatch: pytest.Mo
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return self.file.write(block[:1000])
 
-    plain = download_module._open
-    monkeypatch.setattr(download_module, "_open", lambda part, mode: Full(plain(part, mode)))
-    with serve(Site(DATA)) as site, refuses("disk full", str(part.parent), "at least 300,000 bytes"):
-        download(site.url, part, FIX)
+    plain = Path.open
+    with monkeypatch.context() as patch, serve(Site(DATA)) as site:
+        patch.setattr(Path, "open", lambda path, *args, **kwargs: Full(plain(path, *args, **kwargs)))
+        with refuses("disk full", str(part.parent), "at least 300,000 bytes"):
+            download(site.url, part, FIX)
     assert part.read_bytes() == DATA[:2000]
     assert len(site.ranges) == 1

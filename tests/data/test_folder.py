@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from reformer.data import SPLITS, load_corpus
-from reformer.data.folder import split_of
+from reformer.data.files import split_of
 
 from .helpers import contents, entries, refuses, some_bytes, whole
 from .test_decoding import COMPRESSIONS

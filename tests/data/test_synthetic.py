@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reformer.data import duplication_batch, masked_batch
-from reformer.data._randomness import below, unit
+from reformer.data.randomness import below, unit
 
 from .helpers import refuses, unhurried
 

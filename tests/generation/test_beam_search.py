@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from reformer.generation import SamplingConfig, Stopping, beam_search, generate, search_beams
-from reformer.generation.beam_search import search_beams_in_batch
 from reformer.models import ReformerConfig, ReformerLM
 
 from .helpers import MarkovChain, MarkovState, byte_model
@@ -42,7 +41,7 @@ def test_exhaustive_beams_find_the_best_of_a_markov_chain(seed, ends_with, alpha
 
     stopping = Stopping(() if ends_with is None else (bytes([ends_with]),))
     options = {"num_beams": V ** (N - 1), "alpha": alpha, "stopping": stopping}
-    found = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[0, 2]]), N, **options)
+    found = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[0, 2]]), [N], **options)[0]
     expected = by_trying_everything(log_probability, alpha, ends_with)[: V ** (N - 1)]
     # A chain's texts with the same transitions are equally likely: which of them comes first is rounding.
     assert len({h.tokens for h in found}) == len(found) == len(expected)
@@ -81,16 +80,26 @@ def test_the_search_goes_on_while_a_longer_text_may_still_be_better():
     table = torch.tensor([[0.0, -100.0, -100.0], [0.0, 0.0, 0.0], [math.log(0.4), math.log(0.6), -100.0]])
     options = {"num_beams": 2, "stopping": Stopping((b"\x01",))}
     long, short = (
-        search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[2]]), N, alpha=alpha, **options)[0]
+        search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[2]]), [N], alpha=alpha, **options)[0][0]
         for alpha in (3.0, 0.0)
     )
     assert long.tokens == (0,) * N and long.score(3.0) == pytest.approx(math.log(0.4) / 1.5**3)
     assert short.tokens == (1,)
 
 
+def test_the_search_goes_on_though_as_many_texts_as_beams_have_ended():
+    # 1 ends a text. After 0 comes 1 or 3 with equal chances, after 3 nothing but 3: the longest text has a score of -0.23.
+    table = torch.full((4, 4), -100.0)
+    table[2, [0, 1]] = table[0, [1, 3]] = table[3, 3] = 0.0
+    options = {"num_beams": 2, "alpha": 3.0, "stopping": Stopping((b"\x01",))}
+    (found,) = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[2]]), [6], **options)
+    assert [h.tokens for h in found] == [(0, 3, 3, 3, 3, 3), (1,)]
+    assert [h.score(3.0) for h in found] == pytest.approx([2 * math.log(0.5) / (11 / 6) ** 3, math.log(0.5)])
+
+
 def test_equals_are_kept_in_the_order_of_tokens():
     options = {"num_beams": 4, "stopping": Stopping()}
-    found = search_beams(MarkovChain(torch.zeros(V, V)), MarkovState(1), torch.tensor([[0]]), 2, **options)
+    found = search_beams(MarkovChain(torch.zeros(V, V)), MarkovState(1), torch.tensor([[0]]), [2], **options)[0]
     assert [h.tokens for h in found] == [(0, 0), (0, 1), (0, 2), (1, 0)]
 
 
@@ -119,7 +128,7 @@ def test_one_beam_is_greedy_search(seed, alpha):
         here = int(table[here].argmax())
         greedy.append(here)
     options = {"num_beams": 1, "alpha": alpha, "stopping": Stopping((b"\x01",))}
-    (found,) = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[0, 2]]), 12, **options)
+    ((found,),) = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([[0, 2]]), [12], **options)
     assert found.tokens == tuple(greedy)
 
 
@@ -128,14 +137,10 @@ def test_a_prompt_of_no_tokens_leaves_the_others_their_own_rows(limits):
     table = torch.randn(V, V, generator=torch.Generator().manual_seed(1)) * 2
     options = {"num_beams": 2, "stopping": Stopping(())}
     prompts = [[0, row % V] for row in range(len(limits))]
-    found = search_beams_in_batch(
-        MarkovChain(table), MarkovState(len(limits)), torch.tensor(prompts), limits, **options
-    )
+    found = search_beams(MarkovChain(table), MarkovState(len(limits)), torch.tensor(prompts), limits, **options)
     for prompt, limit, hypotheses in zip(prompts, limits, found):
-        alone = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([prompt]), limit, **options)
+        alone = search_beams(MarkovChain(table), MarkovState(1), torch.tensor([prompt]), [limit], **options)[0]
         assert [h.tokens for h in hypotheses] == [h.tokens for h in alone]
         assert [h.log_probability for h in hypotheses] == pytest.approx([h.log_probability for h in alone])
     with pytest.raises(ValueError, match="n_tokens must be one number for each of the"):
-        search_beams_in_batch(
-            MarkovChain(table), MarkovState(len(limits)), torch.tensor(prompts), [*limits, 1], **options
-        )
+        search_beams(MarkovChain(table), MarkovState(len(limits)), torch.tensor(prompts), [*limits, 1], **options)

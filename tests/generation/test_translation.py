@@ -96,7 +96,7 @@ def test_a_translation_ends_with_its_end_token_or_at_its_limit():
     assert max(len(h.tokens) for h in found[0]) == 5
 
 
-def test_errors():
+def test_an_empty_source_and_negative_extra_tokens_are_refused():
     with pytest.raises(ValueError, match="every source must have at least one token"):
         translate(model_of(0), [[1, 0], []], end_id=END)
     with pytest.raises(ValueError, match="extra_tokens must be at least 0, got -1"):

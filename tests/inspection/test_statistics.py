@@ -64,7 +64,7 @@ def assert_sums(got, expected, b, h):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("length", [1, 29])
 def test_lsh_sums_are_those_of_the_definition(length, causal, pattern, monkeypatch):
-    monkeypatch.setattr(statistics_module, "_BLOCK_ENTRIES", 4 * length * 3)  # 3 queries a block
+    monkeypatch.setattr(statistics_module, "BLOCK_ENTRIES", 4 * length * 3)  # 3 queries a block
     options = {"chunk_len": 4, "pattern": pattern, "window": 4 if pattern == "bucket" else None}
     options |= {"n_chunks_before": 1, "n_chunks_after": 0 if causal or pattern == "bucket" else 1}
     rounds = (1, 3)
@@ -145,7 +145,7 @@ def test_distance_bins_and_sampled_queries():
 
 
 def test_no_tensor_grows_with_the_square_of_the_length(monkeypatch):
-    monkeypatch.setattr(statistics_module, "_BLOCK_ENTRIES", 2**14)
+    monkeypatch.setattr(statistics_module, "BLOCK_ENTRIES", 2**14)
     largest = {}
     for length in (1024, 4096):
         inputs = lsh_inputs(batch=1, heads=1, length=length, n_buckets=64, dtype=torch.float32)

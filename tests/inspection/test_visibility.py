@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from reformer.inspection.visibility import LSHVisibility, full_visible, local_visible
-from reformer.ops.lsh_attention.reference import visible_counts
+from reformer.ops import Reach
+from reformer.ops.attention.reference import visible_counts
 from reformer.testing import LAYOUTS, lsh_inputs, places_seen
 
 PATTERNS = {
@@ -33,7 +34,7 @@ def test_lsh_sees_what_the_definition_says_after_any_number_of_rounds(length, ca
         seen = LSHVisibility(inputs.buckets, segments, **options)
         rounds = (1, 2, 4)
         for r, counts in zip(rounds, seen.counts(rows, rounds), strict=True):
-            expected = visible_counts(inputs.buckets[:, :, :r], segments, **options)
+            expected = visible_counts(inputs.buckets[:, :, :r], segments, Reach.lsh(**options))
             # How often the lone token of a softmax counts changes nothing; here it counts once.
             expected.diagonal(dim1=-2, dim2=-1).clamp_(max=1)
             assert torch.equal(counts.long(), expected[:, :, rows]), (layout, r)
@@ -45,7 +46,7 @@ def test_same_bucket_pairs_are_those_of_one_chunk_that_holds_everything(causal):
         inputs = lsh_inputs(length=31, n_hashes=3, layout=layout)
         segments, rows = segments_of(inputs, 31), torch.tensor([0, 7, 30])
         whole = {"chunk_len": 31, "causal": causal, **PATTERNS["paper"]}
-        expected = visible_counts(inputs.buckets[:, :, :2], segments, **whole).bool()
+        expected = visible_counts(inputs.buckets[:, :, :2], segments, Reach.lsh(**whole)).bool()
         expected &= ~torch.eye(31, dtype=torch.bool)
         seen = LSHVisibility(inputs.buckets, segments, **{**whole, "chunk_len": 4})
         assert torch.equal(seen.same_bucket(rows, 2), expected[:, :, rows])

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from reformer.layers import FullSelfAttention, LocalSelfAttention, LSHSelfAttention, SelfAttention, rotate
+from reformer.layers import (
+    FullSelfAttention,
+    LocalSelfAttention,
+    LSHSelfAttention,
+    ParallelPass,
+    SelfAttention,
+    rotate,
+)
 from reformer.layers import attention as attention_module
 from reformer.layers.attention import split_width
 from reformer.ops import full_attention, local_attention, lsh_attention, seeded_buckets
@@ -118,17 +125,18 @@ def test_rotations_change_with_the_seed_but_not_by_the_mode():
 def test_replay_reuses_buckets_and_order(monkeypatch: pytest.MonkeyPatch):
     attention = layer("lsh")
     x = exact_normal(1, 40, D_MODEL)
-    arguments = (torch.tensor(1), None, None)
-    out, saved = attention.attend(x, *arguments, None, True)
+    first = ParallelPass(seed=torch.tensor(1))
+    out = attention(x, first)
+    saved = list(first.saved)
     assert len(saved) == 2 and not any(s.is_floating_point() for s in saved)
     for name in ("seeded_buckets", "sort_by_bucket"):
         monkeypatch.setattr(attention_module, name, lambda *a, **k: pytest.fail("computed again"))
-    again, saved_again = attention.attend(x, *arguments, saved, True)
-    assert torch.equal(again, out)
-    assert all(a is b for a, b in zip(saved, saved_again))
+    again = ParallelPass(seed=torch.tensor(1), saved=saved)
+    assert torch.equal(attention(x, again), out)
+    assert all(a is b for a, b in zip(first.saved, again.saved, strict=True))
     # And what is saved decides: with other buckets the result is another.
-    other = tuple(torch.arange(40).expand_as(saved[0]).contiguous() for _ in saved)
-    assert not torch.allclose(attention.attend(x, *arguments, other, True)[0], out)
+    other = [torch.arange(40).expand_as(saved[0]).contiguous() for _ in saved]
+    assert not torch.allclose(attention(x, ParallelPass(seed=torch.tensor(1), saved=other)), out)
 
 
 def test_bidirectional_layers_see_both_sides_and_causal_ones_do_not():
@@ -171,7 +179,7 @@ def test_split_width():
         (lambda: SelfAttention(12, 3)(torch.zeros(1, 2, 12)), TypeError, ("SelfAttention names no attention",)),
     ],
 )
-def test_errors(make, error, facts):
+def test_what_makes_no_layer_is_refused(make, error, facts):
     with refuses(error, *facts):
         make()
 
@@ -181,12 +189,13 @@ def test_under_autocast_the_output_is_near():
     x = exact_normal(2, 40, D_MODEL, dtype=torch.float32)
     for kind in KINDS:
         attention = layer(kind).float()
-        saved = attention.attend(x, torch.tensor(1), None, None, None, False)[1]
-        exact = attention.double().attend(x.double(), torch.tensor(1), None, None, saved, False)[0]
-        low = attention.bfloat16().attend(x.bfloat16(), torch.tensor(1), None, None, saved, False)[0]
+        first = ParallelPass(seed=torch.tensor(1))
+        attention.eval()(x, first)
+        exact = attention.double()(x.double(), first)
+        low = attention.bfloat16()(x.bfloat16(), first)
         attention.load_state_dict(layer(kind).state_dict())
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            got = attention.float().attend(x, torch.tensor(1), None, None, saved, False)[0]
+            got = attention.float()(x, first)
         assert got.dtype == torch.bfloat16
         error, allowed = (float((y.double() - exact).square().mean().sqrt()) for y in (got, low))
         assert 0 < error <= 2 * allowed

@@ -63,7 +63,7 @@ def test_gradients_sum_over_the_other_axes():
         (lambda: AxialPositions((2, 0), (4, 4)), ("positive and as many", "(2, 0)")),
     ],
 )
-def test_errors(call, facts):
+def test_axes_that_do_not_fit_and_lengths_beyond_them_are_refused(call, facts):
     with refuses(ValueError, *facts):
         call()
 

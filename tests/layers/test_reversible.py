@@ -95,7 +95,7 @@ def test_layers_draw_different_masks_and_rotations():
     made = stack(4, dropout=0.5, attention_dropout=0.1)
     for layer in made.layers:
         for branch in (layer.attention, layer.feed_forward):
-            branch.register_forward_pre_hook(lambda module, args: seeds.append(int(args[1])))
+            branch.register_forward_pre_hook(lambda module, args: seeds.append(int(args[1].seed)))
     made(*streams(), seed=3)
     assert len(seeds) == 8 == len(set(seeds))
 

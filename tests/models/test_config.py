@@ -46,7 +46,7 @@ from .helpers import refuses
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_values_that_describe_no_model_are_refused(changes: dict, error: type[Exception], facts: tuple[str, ...]):
     with refuses(error, *facts):
         ReformerConfig(**changes)
 

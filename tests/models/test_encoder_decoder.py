@@ -263,7 +263,7 @@ def test_the_same_weights_under_another_config():
         model.with_changes(source_vocab_size=None)
 
 
-def test_errors():
+def test_inputs_that_do_not_fit_one_another_are_refused():
     model = tiny(positions="learned", max_len=12)
     with refuses(ValueError, "length 13 is beyond the 12 positions"):
         model(SOURCE, TARGET)

@@ -275,7 +275,7 @@ def test_logits_of_the_loss_are_never_whole():
         ),
     ],
 )
-def test_errors(call, facts):
+def test_inputs_that_do_not_fit_are_refused(call, facts):
     with refuses(ValueError, *facts):
         call(tiny())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from native_build import build, compiler
-from reformer.ops.native import library
+from reformer.ops.attention.native import library
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -67,7 +67,7 @@ def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """Each set of instructions that the C++ kernels have and this processor runs; the test's calls use it."""
     if request.param == _WIDEST:
         wide = request.getfixturevalue("library_of_16_lanes")
-        monkeypatch.setattr(library, "_load", lambda: wide)
+        monkeypatch.setattr(library, "load", lambda: wide)
     else:
         monkeypatch.setattr(library, "chosen_instruction_set", lambda: library.instruction_sets()[request.param])
     return request.param

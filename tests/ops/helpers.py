@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reformer.ops import native
+from reformer.ops.attention import native
 from reformer.testing.error_budget import Results
 
 # The implementations and the precision that their exact tests run in: the widest they take.

@@ -116,7 +116,7 @@ def test_what_padding_holds_is_inert():
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
-def test_errors():
+def test_shapes_dtypes_and_options_that_do_not_fit_are_refused():
     q, k, v = (x.float() for x in tensors(5, 6))
     with refuses(ValueError, "k must be [batch, heads, keys, head_dim]", "[2, 3, any, 4]"):
         cross_attention(q, k[..., :3], v)

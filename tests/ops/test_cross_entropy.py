@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from reformer.ops import chunked_cross_entropy
-from reformer.ops.cross_entropy import _cross_entropy_backward_op, _cross_entropy_op
 from reformer.testing import (
     assert_close_to_float64,
     assert_within_budget,
@@ -144,20 +143,14 @@ def test_the_logits_are_never_whole():
     x, weight, bias = (exact_normal(*s) for s in ((1, length, 4), (vocab, 4), (vocab,)))
     targets = torch.zeros(1, length, dtype=torch.int64)
     whole = length * vocab * 8
-    forward = largest_tensor(_cross_entropy_op._init_fn, x, weight, bias, targets, chunk_len, -100, 0.1)
-    backward = largest_tensor(
-        _cross_entropy_backward_op._init_fn,
-        torch.ones(1, length).double(),
-        x,
-        weight,
-        bias,
-        targets,
-        chunk_len,
-        -100,
-        0.1,
-    )
-    assert max(forward, backward) <= x.numel() * 8 < whole / 10
-    assert largest_tensor(_cross_entropy_op._init_fn, x, weight, bias, targets, length, -100, 0.1) >= whole
+
+    def both_ways(chunk_len: int) -> int:
+        leaves = [t.requires_grad_() for t in (x, weight, bias)]
+        function = chunked(targets, chunk_len=chunk_len, label_smoothing=0.1)
+        return largest_tensor(lambda *t: function(*t).backward(), *leaves)
+
+    assert both_ways(chunk_len) <= x.numel() * 8 < whole / 10
+    assert both_ways(length) >= whole
 
 
 X, WEIGHT, BIAS, TARGETS = torch.zeros(2, 8, 4), torch.zeros(6, 4), torch.zeros(6), torch.zeros(2, 8).long()
@@ -178,6 +171,6 @@ X, WEIGHT, BIAS, TARGETS = torch.zeros(2, 8, 4), torch.zeros(6, 4), torch.zeros(
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_what_does_not_fit_is_refused(changes: dict, error: type[Exception], facts: tuple[str, ...]):
     with refuses(error, *facts):
         chunked_cross_entropy(**{"x": X, "weight": WEIGHT, "bias": BIAS, "targets": TARGETS, **changes})

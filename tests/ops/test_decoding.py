@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from reformer.ops import (
+    Reach,
     full_attention,
     hash_vectors,
     local_attention,
     lsh_attention,
     random_rotations,
 )
-from reformer.ops.decoding import AttentionCache, Reach, decode_attention, prefill_cache
+from reformer.ops.decoding import AttentionCache, decode_attention, prefill_cache
 from reformer.testing import exact_normal, segment_layout
 
 from .helpers import assert_same, in_dtype_of, needs_native, refuses
@@ -22,20 +23,20 @@ IMPLS = ("eager", pytest.param("native", marks=needs_native))
 H, D, E = 2, 6, 5
 
 PAPER = {
-    "own chunk and the one before": Reach(pattern="paper", exclude_self=True, chunk_len=4),
-    "own chunk": Reach(pattern="paper", exclude_self=True, chunk_len=3, n_chunks_before=0),
-    "three before, chunks of one": Reach(pattern="paper", exclude_self=True, chunk_len=1, n_chunks_before=3),
-    "one chunk": Reach(pattern="paper", exclude_self=True, chunk_len=1000),
+    "own chunk and the one before": Reach.lsh(chunk_len=4),
+    "own chunk": Reach.lsh(chunk_len=3, n_chunks_before=0),
+    "three before, chunks of one": Reach.lsh(chunk_len=1, n_chunks_before=3),
+    "one chunk": Reach.lsh(chunk_len=1000),
 }
 BUCKET = {
-    "whole bucket": Reach(pattern="bucket", exclude_self=True, chunk_len=4),
-    "window 1": Reach(pattern="bucket", exclude_self=True, chunk_len=4, window=1),
-    "window 5": Reach(pattern="bucket", exclude_self=True, chunk_len=4, window=5),
+    "whole bucket": Reach.lsh(pattern="bucket", chunk_len=4),
+    "window 1": Reach.lsh(pattern="bucket", chunk_len=4, window=1),
+    "window 5": Reach.lsh(pattern="bucket", chunk_len=4, window=5),
 }
 TRAX = {
-    "trax": Reach(pattern="trax", exclude_self=True, chunk_len=4),
-    "trax both ways": Reach(pattern="trax", exclude_self=True, chunk_len=3, n_chunks_before=2, n_chunks_after=1),
-    "trax own chunk": Reach(pattern="trax", exclude_self=True, chunk_len=5, n_chunks_before=0),
+    "trax": Reach.lsh(pattern="trax", chunk_len=4),
+    "trax both ways": Reach.lsh(pattern="trax", chunk_len=3, n_chunks_before=2, n_chunks_after=1),
+    "trax own chunk": Reach.lsh(pattern="trax", chunk_len=5, n_chunks_before=0),
 }
 POSITION = {
     "chunks": {"chunk_len": 4},
@@ -132,7 +133,7 @@ def test_steps_by_position_see_what_the_last_token_of_the_prefix_sees(impl, name
         k = None if shared else k
         segment_ids, prompt = segment_layout(layout, 2, 21), (0, 11, 3)[seed]
         cache = AttentionCache(
-            Reach(pattern="position", exclude_self=shared, **options),
+            Reach.local(shared_qk=shared, **options) if options else Reach.full(shared_qk=shared),
             **{"batch": 2, "heads": H, "key_width": D, "value_width": E, "max_len": 40},
             dtype=q.dtype,
             device=q.device,
@@ -160,7 +161,7 @@ def test_every_instruction_set_hashes_to_the_same_buckets_and_attends_alike(inst
     n_buckets = (22, 38)
     rotations = random_rotations(37, n_hashes=3, n_buckets=n_buckets, n_heads=H, generator=generator)
     rotations[..., 4], rotations[..., 20] = rotations[..., 2], -rotations[..., 15]
-    reach = Reach(pattern="paper", exclude_self=True, chunk_len=8)
+    reach = Reach.lsh(chunk_len=8)
     cache = lsh_cache(reach, rotations, n_buckets, "native", 150, dtype)
     found = decoded(cache, q, None, v, None, 0, (1, 50))
     assert torch.equal(cache.buckets[..., :150].long(), hash_vectors(q, rotations, n_buckets))
@@ -192,3 +193,14 @@ def test_an_implementation_that_cannot_serve_says_so():
     rotations = random_rotations(D, n_hashes=1, n_buckets=2, n_heads=H)
     with refuses(ValueError, "impl='native' cannot decode here", "float64", "impl='auto'"):
         lsh_cache(PAPER["own chunk"], rotations, 2, "native", dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [Reach.lsh(chunk_len=4, causal=False), Reach.local(shared_qk=True, chunk_len=4, wrap=True)],
+    ids=["bidirectional", "around the ends"],
+)
+def test_a_reach_beyond_the_newest_token_is_refused(reach: Reach):
+    rotations = random_rotations(D, n_hashes=1, n_buckets=2, n_heads=H)
+    with refuses(ValueError, "decoding needs causal=True and no wrap", "got Reach(pattern="):
+        lsh_cache(reach, rotations, 2, "eager")

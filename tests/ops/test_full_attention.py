@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from reformer.ops import full_attention
-from reformer.ops.local_attention.api import attend_by_position
+from reformer.ops import Dropout, Reach, full_attention
+from reformer.ops.attention.local import attend_by_position
 from reformer.testing import (
     LAYOUTS,
     assert_close_to_float64,
@@ -27,8 +27,9 @@ def attend(q, k, v, *, impl: str, return_lse: bool = False, **options):
     """full_attention; by the C++ kernels too, which serve it as local attention without bounds."""
     if impl != "native":
         return full_attention(q, k, v, impl=impl, return_lse=return_lse, **options)
-    usual = {"causal": True, "segment_ids": None, "scale": None, "dropout_p": 0.0, "dropout_seed": None}
-    out, lse = attend_by_position(q, k, v, impl=impl, **usual | options)
+    reach = Reach.full(shared_qk=k is None, causal=options.pop("causal", True))
+    dropout = Dropout.of(options.pop("dropout_p", 0.0), options.pop("dropout_seed", None))
+    out, lse = attend_by_position(q, k, v, reach, dropout=dropout, impl=impl, **options)
     return (out, lse) if return_lse else out
 
 
@@ -205,6 +206,8 @@ Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_shapes_dtypes_and_options_that_do_not_fit_are_refused(
+    changes: dict, error: type[Exception], facts: tuple[str, ...]
+):
     with refuses(error, *facts):
         full_attention(**{"q": Q, "k": Q, "v": V, **changes})

@@ -15,8 +15,8 @@ from reformer.ops import (
     seeded_buckets,
     sort_by_bucket,
 )
+from reformer.ops.attention.native import hashing as native_hashing
 from reformer.ops.hashing import hash_by_slices, sort_by_torch
-from reformer.ops.native import hashing as native_hashing
 from reformer.testing import LAYOUTS, exact_normal, segment_layout
 
 from .helpers import needs_native, refuses
@@ -118,7 +118,7 @@ def test_slicing_does_not_change_the_hash(elements: int, monkeypatch: pytest.Mon
     x = exact_normal(2, 2, 101, 6)
     rotations = exact_normal(2, 6, 3, 5, seed=3)
     whole = hash_vectors(x, rotations, (6, 4))
-    monkeypatch.setattr(hashing, "_SLICE_ELEMENTS", elements)
+    monkeypatch.setattr(hashing, "SLICE_ELEMENTS", elements)
     assert torch.equal(hash_vectors(x, rotations, (6, 4)), whole)
 
 
@@ -162,10 +162,15 @@ def test_buckets_are_constants_for_the_gradient():
             TypeError,
             ("segment_ids must hold integers",),
         ),
+        (
+            lambda: sort_by_bucket(torch.zeros(2, 1, 1, 0).long()),
+            ValueError,
+            ("buckets must have at least one element along every axis", "got [2, 1, 1, 0]"),
+        ),
         (lambda: places_in_segments(torch.zeros(1, 3)), TypeError, ("segment_ids must hold integers",)),
     ],
 )
-def test_errors(call, error, facts):
+def test_sizes_shapes_and_dtypes_that_do_not_fit_are_refused(call, error, facts):
     with refuses(error, *facts):
         call()
 

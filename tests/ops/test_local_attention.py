@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reformer.ops import as_seed, local_attention
+from reformer.ops.attention.eager import plan
 from reformer.ops.counter_rng import column_keys, keep, row_keys
-from reformer.ops.local_attention import eager as local_eager
 from reformer.testing import (
     LAYOUTS,
     assert_close_to_float64,
@@ -132,8 +132,8 @@ def test_gradients_equal_the_definition(shared: bool, reach: dict, impl: str):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_chunks_longer_than_a_tile(shared: bool, monkeypatch: pytest.MonkeyPatch):
-    for name, value in (("LARGEST_TILE", 8), ("_USUAL_TILE", 8), ("_SMALLEST_TILE", 4)):
-        monkeypatch.setattr(local_eager, name, value)
+    for name, value in (("LARGEST_TILE", 8), ("USUAL_TILE", 8), ("SMALLEST_TILE", 4)):
+        monkeypatch.setattr(plan, name, value)
     for chunk_len, layout, after in itertools.product((7, 9, 30, 200), ("none", "interleaved", "packed"), (0, 1)):
         q, k, v = vectors(61, shared=shared)
         segments = segment_layout(layout, 2, 61)
@@ -302,6 +302,8 @@ Q, V = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5)
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_shapes_dtypes_and_options_that_do_not_fit_are_refused(
+    changes: dict, error: type[Exception], facts: tuple[str, ...]
+):
     with refuses(error, *facts):
         local_attention(**{"q": Q, "k": Q, "v": V, "chunk_len": 4, **changes})

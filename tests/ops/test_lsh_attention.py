@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from reformer.ops import PATTERNS, full_attention, lsh_attention, sort_by_bucket
-from reformer.ops.lsh_attention import eager as lsh_eager
-from reformer.ops.tiled_attention import tile
+from reformer.ops.attention.eager import plan, tile
 from reformer.testing import (
     LAYOUTS,
     LSHInputs,
@@ -133,14 +132,15 @@ def test_a_bucket_longer_than_many_tiles(window: int | None, impl: str):
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_slabs_of_one_tile(pattern: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(tile._SLAB_ELEMENTS, "cpu", 1)
+    monkeypatch.setitem(tile.SLAB_ELEMENTS, "cpu", 1)
     inputs = lsh_inputs(length=30, n_hashes=2, layout="left")
     compare(inputs, "eager", pattern=pattern, chunk_len=CHUNK, dropout_p=0.2, dropout_seed=0)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_chunks_longer_than_a_tile(pattern: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lsh_eager, "LARGEST_TILE", 8)  # tiles of 4
+    monkeypatch.setattr(plan, "LARGEST_TILE", 8)
+    monkeypatch.setattr(plan, "USUAL_TILE", 4)
     for chunk_len, layout, (before, after) in itertools.product(
         (7, 9, 30, 200), ("none", "interleaved"), ((1, 0), (1, 1), (0, 0), (2, 1))
     ):

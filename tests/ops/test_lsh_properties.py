@@ -363,7 +363,9 @@ QK, V, BUCKETS = torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 5), torch.zeros(2
     ],
     ids=lambda x: "+".join(x) if isinstance(x, dict) else None,
 )
-def test_errors(changes: dict, error: type[Exception], facts: tuple[str, ...]):
+def test_shapes_dtypes_and_options_that_do_not_fit_are_refused(
+    changes: dict, error: type[Exception], facts: tuple[str, ...]
+):
     arguments = {"qk": QK, "v": V, "buckets": BUCKETS, "chunk_len": 4, **changes}
     with refuses(error, *facts):
         lsh_attention(**arguments)

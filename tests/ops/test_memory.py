@@ -6,13 +6,11 @@ from types import ModuleType
 import pytest
 import torch
 
-from reformer.ops import PATTERNS, hashing, random_rotations, sort_by_bucket
-from reformer.ops.hashing import _hash_vectors
-from reformer.ops.local_attention import eager as local_eager
-from reformer.ops.lsh_attention import eager as lsh_eager
-from reformer.ops.lsh_attention import native as lsh_native
-from reformer.ops.lsh_attention.reference import lsh_attention_reference
-from reformer.ops.tiled_attention import tile
+from reformer.ops import PATTERNS, Reach, hashing, lsh_attention, random_rotations, sort_by_bucket
+from reformer.ops.attention.eager import attention as eager
+from reformer.ops.attention.eager import plan, tile
+from reformer.ops.attention.native import attention as native
+from reformer.ops.attention.reach import Request
 from reformer.testing import all_tensors, exact_normal, largest_tensor, lsh_inputs
 
 from .helpers import needs_native
@@ -23,7 +21,7 @@ WIDTH, CHUNK, BYTES = 16, 16, 4
 @pytest.fixture(autouse=True)
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     # The fixed working set of a slab would hide what grows with the length at these sizes.
-    monkeypatch.setitem(tile._SLAB_ELEMENTS, "cpu", 2**11)
+    monkeypatch.setitem(tile.SLAB_ELEMENTS, "cpu", 2**11)
 
 
 def lsh_memory(
@@ -35,18 +33,23 @@ def lsh_memory(
         batch=1, heads=1, length=length, head_dim=width, value_dim=width, n_hashes=n_hashes,
         n_buckets=length // CHUNK, dtype=torch.float32,
     )  # fmt: skip
-    tensors = (inputs.qk, inputs.v, inputs.buckets, sort_by_bucket(inputs.buckets), None, None)
-    options = {"scale": 1.0, "dropout_p": 0.0, "chunk_len": CHUNK, "pattern": pattern, "causal": True, "window": None}
-    options |= {"n_chunks_before": 1, "n_chunks_after": 0}
-    outputs = module.forward(*tensors, **options)
-    forward = measure(module.forward, *tensors, **options)
-    grads = torch.ones_like(outputs[0]), torch.ones_like(outputs[1])
-    return forward, measure(module.backward, *grads, *tensors, *outputs, **options)
+    order, reach = sort_by_bucket(inputs.buckets), Reach.lsh(chunk_len=CHUNK, pattern=pattern)
+    request = Request(inputs.qk, None, inputs.v, inputs.buckets, order, None, reach, 1.0, None)
+    return forward_and_backward(measure, module, request)
+
+
+def forward_and_backward(measure: Callable[..., int], module: ModuleType, request: Request) -> tuple[int, int]:
+    """What ``measure`` says of the forward and of the backward pass of an engine."""
+    out, lse, alone = module.forward(request)
+    rows = request.q.shape[:3]
+    results = out.view(request.v.shape), lse.view(rows), alone.view(rows)
+    grads = torch.ones_like(results[0]), torch.ones_like(results[1])
+    return measure(module.forward, request), measure(module.backward, request, *grads, *results)
 
 
 def lsh_largest(length: int, pattern: str, n_hashes: int) -> tuple[int, int]:
     """Bytes of the largest tensor of the eager forward and backward pass."""
-    return lsh_memory(largest_tensor, lsh_eager, length, pattern, n_hashes)
+    return lsh_memory(largest_tensor, eager, length, pattern, n_hashes)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -74,10 +77,10 @@ def test_native_makes_little_beside_outputs_and_gradients(pattern: str):
     # The scratch memory of a thread, some 300 kB, is not torch's and does not depend on the length.
     length, n_hashes, width = 2048, 8, 64
     vectors = length * width * BYTES
-    forward, backward = lsh_memory(all_tensors, lsh_native, length, pattern, n_hashes, width)
+    forward, backward = lsh_memory(all_tensors, native, length, pattern, n_hashes, width)
     assert forward - vectors <= vectors
     assert backward - 2 * vectors <= vectors
-    doubled = lsh_memory(all_tensors, lsh_native, 2 * length, pattern, n_hashes, width)
+    doubled = lsh_memory(all_tensors, native, 2 * length, pattern, n_hashes, width)
     assert doubled[0] <= 2.01 * forward and doubled[1] <= 2.01 * backward
 
 
@@ -91,28 +94,24 @@ def test_the_measure_sees_all_that_was_made():
 def test_the_measure_sees_a_square():
     length = 256
     inputs = lsh_inputs(batch=1, heads=1, length=length, dtype=torch.float32)
-    found = largest_tensor(
-        lsh_attention_reference, inputs.qk, inputs.v, inputs.buckets, chunk_len=CHUNK, pattern="paper", causal=True,
-        window=None, n_chunks_before=1, n_chunks_after=0, segment_ids=None, scale=1.0, dropout_p=0.0, dropout_seed=None,
-    )  # fmt: skip
+    found = largest_tensor(lsh_attention, inputs.qk, inputs.v, inputs.buckets, chunk_len=CHUNK, impl="reference")
     assert found >= length**2 * BYTES
 
 
-@pytest.mark.parametrize("reach", [{"chunk_len": CHUNK}, {"window": CHUNK}, {}], ids=["chunks", "window", "full"])
-def test_local_and_full_attention_are_linear_in_the_length(reach: dict, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(local_eager, "_USUAL_TILE", CHUNK)
-    options = {"scale": 1.0, "dropout_p": 0.0, "chunk_len": None, "window": None, "n_chunks_before": 1}
-    options |= {"n_chunks_after": 0, "causal": True, **reach}
+REACHES = {
+    "chunks": Reach.local(shared_qk=False, chunk_len=CHUNK),
+    "window": Reach.local(shared_qk=False, window=CHUNK),
+    "full": Reach.full(shared_qk=False),
+}
+
+
+@pytest.mark.parametrize("reach", REACHES.values(), ids=REACHES)
+def test_local_and_full_attention_are_linear_in_the_length(reach: Reach, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plan, "USUAL_TILE", CHUNK)
 
     def largest(length: int) -> int:
         q, k, v = (exact_normal(1, 1, length, WIDTH, seed=n, dtype=torch.float32) for n in range(3))
-        tensors = (q, k, v, None, None)
-        outputs = local_eager.forward(*tensors, **options)
-        grads = torch.ones_like(outputs[0]), torch.ones_like(outputs[1])
-        return max(
-            largest_tensor(local_eager.forward, *tensors, **options),
-            largest_tensor(local_eager.backward, *grads, *tensors, *outputs, **options),
-        )
+        return max(forward_and_backward(largest_tensor, eager, Request(q, k, v, None, None, None, reach, 1.0, None)))
 
     short, long = largest(512), largest(2048)
     assert long <= 4.2 * short
@@ -121,10 +120,10 @@ def test_local_and_full_attention_are_linear_in_the_length(reach: dict, monkeypa
 
 def test_hashing_never_holds_all_rotated_vectors(monkeypatch: pytest.MonkeyPatch):
     length, n_hashes, n_buckets = 2048, 4, 128
-    monkeypatch.setattr(hashing, "_SLICE_ELEMENTS", 2**14)
+    monkeypatch.setattr(hashing, "SLICE_ELEMENTS", 2**14)
     x = exact_normal(1, 1, length, WIDTH, dtype=torch.float32)
     rotations = random_rotations(WIDTH, n_hashes=n_hashes, n_buckets=n_buckets, n_heads=1)
-    found = largest_tensor(_hash_vectors._init_fn, x, rotations, [n_buckets])
+    found = largest_tensor(hashing.hash_by_slices, x, rotations, [n_buckets])
     assert found <= max(length * n_hashes * 8, 2**14 * 8, x.numel() * BYTES)
     assert found < length * n_hashes * n_buckets // 2 * BYTES / 8
 

@@ -10,7 +10,16 @@ import math
 import pytest
 import torch
 
-from reformer.ops import PATTERNS, local_attention, lsh_attention, sort_by_bucket
+from reformer.ops import (
+    PATTERNS,
+    Reach,
+    hash_vectors,
+    local_attention,
+    lsh_attention,
+    random_rotations,
+    sort_by_bucket,
+)
+from reformer.ops.decoding import AttentionCache, decode_attention
 from reformer.testing import lsh_inputs, outputs_and_gradients, segment_layout
 
 from .helpers import FAST, IMPLEMENTATIONS, assert_same_bytes, needs_native, refuses
@@ -157,10 +166,46 @@ def test_any_order_of_all_tokens_is_served(pattern: str):
 
 def test_gradients_in_another_precision_are_converted():
     inputs = lsh_inputs(length=50, dtype=torch.bfloat16)
-    tensors = (inputs.qk, inputs.v, inputs.buckets, sort_by_bucket(inputs.buckets), None, None)
-    options = (8, "paper", True, None, 1, 0, 1.0, 0.0, "native")
-    outputs = torch.ops.reformer.lsh_attention(*tensors, *options)
+    call = (inputs.qk, None, inputs.v, inputs.buckets, sort_by_bucket(inputs.buckets), None, None)
+    call += (0.0, 1.0, *Reach.lsh(chunk_len=8), "native")
+    outputs = torch.ops.reformer.attention(*call)
     grad_out, grad_lse = torch.randn(inputs.v.shape).bfloat16(), torch.randn(2, 2, 50)
-    expected = torch.ops.reformer.lsh_attention_backward(grad_out, grad_lse, *tensors, *outputs, *options)
-    found = torch.ops.reformer.lsh_attention_backward(grad_out.float(), grad_lse.double(), *tensors, *outputs, *options)
+    expected = torch.ops.reformer.attention_backward(grad_out, grad_lse, *outputs, *call)
+    found = torch.ops.reformer.attention_backward(grad_out.float(), grad_lse.double(), *outputs, *call)
     assert all(torch.equal(*pair) for pair in zip(found, expected))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_default_dtype_changes_nothing(pattern: str):
+    # Memory that the kernels write must have the size that they take it to have.
+    inputs = lsh_inputs(length=70, layout="left", dtype=torch.bfloat16)
+    rotations = random_rotations(8, n_hashes=2, n_buckets=4, n_heads=2, generator=torch.Generator().manual_seed(0))
+    q, v = inputs.qk.float(), inputs.v.float()
+
+    def everything() -> dict[str, torch.Tensor]:
+        run = functools.partial(
+            lsh_attention, buckets=inputs.buckets, segment_ids=inputs.segment_ids, chunk_len=8, pattern=pattern,
+            impl="native", return_lse=True,
+        )  # fmt: skip
+        results = outputs_and_gradients(run, inputs.qk, inputs.v)
+        results |= {f"local {name}": x for name, x in outputs_and_gradients(local, q, v).items()}
+        buckets = hash_vectors(q, rotations, 4)
+        cache = AttentionCache(
+            Reach.lsh(chunk_len=8, pattern=pattern), batch=2, heads=2, key_width=8, value_width=5, max_len=70,
+            dtype=torch.float32, device=torch.device("cpu"), rotations=rotations, n_buckets=4, impl="native",
+        )  # fmt: skip
+        counts = torch.zeros(2, dtype=torch.int64)
+        decoded = decode_attention(cache, q, None, v, counts, None, scale=1.0)
+        return results | {"buckets": buckets, "order": sort_by_bucket(buckets), "decoded": decoded}
+
+    def local(q: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return local_attention(q, None, v, window=9, segment_ids=inputs.segment_ids, impl="native")
+
+    expected, before = everything(), torch.get_default_dtype()
+    try:
+        for dtype in (torch.bfloat16, torch.float64):
+            torch.set_default_dtype(dtype)
+            for name, value in everything().items():
+                assert value.dtype == expected[name].dtype and torch.equal(value, expected[name]), (dtype, name)
+    finally:
+        torch.set_default_dtype(before)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from reformer.ops import choose_implementation, local_attention, lsh_attention, sort_by_bucket
+from reformer.ops.attention.native import library
 from reformer.ops.hashing import sort_by_torch
-from reformer.ops.native import library
 from reformer.testing import lsh_inputs
 
 from .helpers import needs_native, refuses
@@ -29,8 +29,8 @@ def attention(impl: str = "auto") -> torch.Tensor:
 
 def test_without_the_library_auto_says_why_and_eager_runs(monkeypatch: pytest.MonkeyPatch):
     expected = attention("eager")
-    monkeypatch.setattr(library, "_installed", lambda name, folder: None)
-    monkeypatch.setattr(library, "_load", library._load.__wrapped__)
+    monkeypatch.setattr(library, "installed", lambda name, folder: None)
+    monkeypatch.setattr(library, "load", library.load.__wrapped__)
     choice = choose_implementation("auto", CPU)
     assert choice.name == "eager" and "not native: they were not built" in choice.reason
     assert torch.equal(attention(), expected)
@@ -42,10 +42,10 @@ def test_without_the_library_auto_says_why_and_eager_runs(monkeypatch: pytest.Mo
 
 @needs_native
 def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    path = Path(library._load()._name)
-    for index, struct in enumerate(library._STRUCTS):
+    path = Path(library.load()._name)
+    for index, struct in enumerate(library.STRUCTS):
         longer = type("Longer", (struct,), {"_fields_": (("one_more", c_int64),)})
-        monkeypatch.setattr(library, "_STRUCTS", (*library._STRUCTS[:index], longer, *library._STRUCTS[index + 1 :]))
+        monkeypatch.setattr(library, "STRUCTS", (*library.STRUCTS[:index], longer, *library.STRUCTS[index + 1 :]))
         assert library.open_library(path) == f"{path.name} is of another version of reformer-torch; reinstall it"
         monkeypatch.undo()
     (tmp_path / "text.so").write_text("no library")
@@ -89,20 +89,20 @@ def test_too_little_memory_is_a_memory_error():
 # Whole buckets: one task of the backward pass is a row, and a call takes many seconds.
 _INTERRUPTED = """
 import itertools, os, pathlib, signal, sys, threading, time, torch
-from reformer.ops import lsh_attention
-from reformer.ops.native import library
+from reformer.ops import Reach, lsh_attention
+from reformer.ops.attention.native import library
 loaded = library.open_library(pathlib.Path(sys.argv[1]))
-library._load = lambda: loaded
+library.load = lambda: loaded
 # What a shell starts in the background ignores Ctrl-C, and so would this process.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 L, when = 100_000, []
 qk, buckets = torch.randn(1, 1, L, 64), torch.zeros(1, 1, 1, L, dtype=torch.int64)
 order, lse, alone = torch.arange(L).view(1, 1, 1, L), torch.zeros(1, 1, L), torch.zeros(1, 1, L, dtype=torch.bool)
-options = (64, "bucket", True, None, 1, 0, 1.0, 0.0, "native")
-tensors = (qk, qk, buckets, order, None, None)
+options = (0.0, 1.0, *Reach.lsh(chunk_len=64, pattern="bucket"), "native")
+tensors = (qk, None, qk, buckets, order, None, None)
 calls = {
-    "forward": lambda: torch.ops.reformer.lsh_attention(*tensors, *options),
-    "backward": lambda: torch.ops.reformer.lsh_attention_backward(qk, lse, *tensors, qk, lse, alone, *options),
+    "forward": lambda: torch.ops.reformer.attention(*tensors, *options),
+    "backward": lambda: torch.ops.reformer.attention_backward(qk, lse, qk, lse, alone, *tensors, *options),
 }
 short = [x[..., :64, :] for x in (qk, qk)] + [buckets[..., :64]]
 expected = lsh_attention(*short, chunk_len=64, impl="native")
@@ -122,7 +122,7 @@ for threads, (name, call) in itertools.product((1, 2), calls.items()):
 
 @needs_native
 def test_ctrl_c_stops_a_call_and_the_process_goes_on():
-    command = [sys.executable, "-c", _INTERRUPTED, library._load()._name]
+    command = [sys.executable, "-c", _INTERRUPTED, library.load()._name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and not done.stderr, done.stderr
     waited = dict(line.split() for line in done.stdout.splitlines())

@@ -7,20 +7,18 @@ import torch
 
 from reformer.ops import (
     PATTERNS,
+    Reach,
     chunked_cross_entropy,
-    chunked_feed_forward,
     full_attention,
     hash_vectors,
     local_attention,
     lsh_attention,
-    native,
     places_in_segments,
     random_rotations,
-    reversible_sequence,
     seeded_buckets,
     sort_by_bucket,
 )
-from reformer.ops.reversible import Branch
+from reformer.ops.attention import native
 from reformer.testing import exact_normal, lsh_inputs, outputs_and_gradients
 
 L = 11
@@ -40,58 +38,49 @@ def arguments() -> dict[str, list[tuple]]:
     """Arguments of every registered op; the differentiable ones with inputs that need a gradient."""
     order = sort_by_bucket(INPUTS.buckets, INPUTS.segment_ids)
     calls: dict[str, list[tuple]] = {}
-    lsh, lsh_backward = calls.setdefault("lsh_attention", []), calls.setdefault("lsh_attention_backward", [])
+    forward, backward = calls.setdefault("attention", []), calls.setdefault("attention_backward", [])
+
+    def add(tensors: tuple, reach: Reach, dropout_p: float) -> None:
+        options = (dropout_p, 1.0, *reach, "eager")
+        leaves = tuple(None if x is None else x.clone().requires_grad_() for x in tensors[:3])
+        forward.append((*leaves, *tensors[3:], *options))
+        outputs = torch.ops.reformer.attention(*tensors, *options)
+        backward.append((ones(2, 2, L, 5), ones(2, 2, L), *outputs, *tensors, *options))
+
     for pattern in PATTERNS:
         for segments, seed in ((INPUTS.segment_ids, SEED), (None, None)):
             places = order if segments is not None else sort_by_bucket(INPUTS.buckets)
-            tensors = (INPUTS.qk, INPUTS.v, INPUTS.buckets, places, segments, seed)
-            options = (4, pattern, True, None, 1, 0, 1.0, 0.1 if seed is not None else 0.0, "eager")
-            leaves = tuple(x.clone().requires_grad_() for x in tensors[:2])
-            lsh.append((*leaves, *tensors[2:], *options))
-            outputs = torch.ops.reformer.lsh_attention(*tensors, *options)
-            lsh_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *tensors, *outputs, *options))
-    local, local_backward = calls.setdefault("local_attention", []), calls.setdefault("local_attention_backward", [])
-    for reach in ((4, 1, 0, None, False), (None, 1, 0, 3, False), (None, 1, 0, None, False), (4, 1, 1, None, True)):
-        tensors = (normal(2, 2, L, 4), normal(2, 2, L, 4), normal(2, 2, L, 5), INPUTS.segment_ids, SEED)
-        options = (False, *reach, 1.0, 0.2, "eager")
-        for shared in (True, False):
-            given = (tensors[0], None, *tensors[2:]) if shared else tensors
-            leaves = (x if x is None else x.clone().requires_grad_() for x in given[:3])
-            local.append((*leaves, *given[3:], *options))
-            outputs = torch.ops.reformer.local_attention(*given, *options)
-            local_backward.append((ones(2, 2, L, 5), ones(2, 2, L), *given, *outputs, *options))
-    calls["lsh_attention"] += _native_calls(order)
+            tensors = (INPUTS.qk, None, INPUTS.v, INPUTS.buckets, places, segments, seed)
+            add(tensors, Reach.lsh(chunk_len=4, pattern=pattern), 0.1 if seed is not None else 0.0)
+    q, k, v = normal(2, 2, L, 4), normal(2, 2, L, 4), normal(2, 2, L, 5)
+    by_segment = sort_by_bucket(INPUTS.segment_ids.new_zeros(2, 1, 1, L), INPUTS.segment_ids)
+    for shared in (True, False):
+        common = {"shared_qk": shared, "causal": False}
+        for reach in (
+            Reach.local(chunk_len=4, **common),
+            Reach.local(window=3, **common),
+            Reach.local(chunk_len=4, n_chunks_after=1, wrap=True, **common),
+            Reach.full(**common),
+        ):
+            add((q, None if shared else k, v, None, by_segment, INPUTS.segment_ids, SEED), reach, 0.2)
+    forward += _native_calls(order)
     calls["hash_vectors"] = [(normal(2, 2, L, 4), normal(2, 4, 3, 5), [6, 4])]
     calls["sort_by_bucket"] = [(INPUTS.buckets, None), (INPUTS.buckets.int(), INPUTS.segment_ids)]
     calls["seeded_buckets"] = [
         (normal(2, 2, L, 4), SEED, segments, 2, factors, 4)
         for segments, factors in ((None, []), (INPUTS.segment_ids, []), (None, [4, 2]))
     ]
-    weights = (normal(12, 4, grad=True), normal(12, grad=True), normal(3, 6, grad=True), normal(3, grad=True))
-    calls["feed_forward"] = [
-        (normal(2, L, 4, grad=True), *weights, SEED, "swiglu", 4, 0.1, keep) for keep in (True, False)
-    ]
-    calls["feed_forward_backward"] = [
-        (ones(2, L, 3), normal(2, L, 4), normal(12, 4), normal(12), normal(3, 6), SEED, kept, "swiglu", 4, 0.1)
-        for kept in (normal(2, L, 12), normal(0))
-    ]
-    targets = torch.arange(2 * L).view(2, L) % 6
-    head = (normal(6, 4, grad=True), normal(6, grad=True))
-    calls["cross_entropy"] = [(normal(2, L, 4, grad=True), *head, targets, 4, 3, 0.1)]
-    calls["cross_entropy_backward"] = [(ones(2, L), normal(2, L, 4), *(x.detach() for x in head), targets, 4, 3, 0.1)]
     return calls
 
 
 def _native_calls(order: torch.Tensor) -> list[tuple]:
     if native.missing() is not None:
         return []
-    options = (4, "paper", True, None, 1, 0, 1.0, 0.0, "native")
+    options = (0.0, 1.0, *Reach.lsh(chunk_len=4), "native")
     # Results lie in memory as the inputs do, whichever axis is the contiguous one.
     layouts = (normal(2, 2, L, 8), normal(2, 2, 5, L).mT), (normal(2, 2, 8, L).mT, normal(2, L, 2, 5).transpose(1, 2))
-    return [
-        (*(x.detach().requires_grad_() for x in tensors), INPUTS.buckets, order, INPUTS.segment_ids, None, *options)
-        for tensors in layouts
-    ]
+    rest = (INPUTS.buckets, order, INPUTS.segment_ids, None, *options)
+    return [(q.detach().requires_grad_(), None, v.detach().requires_grad_(), *rest) for q, v in layouts]
 
 
 ARGUMENTS = arguments()
@@ -159,15 +148,10 @@ def test_local_and_full_attention_compile(shared: bool):
     compiled_equals_eager(function, q, v, *([] if shared else [k]))
 
 
-def test_feed_forward_and_cross_entropy_compile():
-    tensors = [exact_normal(*s, seed=n) for n, s in enumerate(((1, L, 4), (6, 4), (6,), (4, 6), (4,), (9, 4), (9,)))]
+def test_cross_entropy_compiles():
+    tensors = [exact_normal(*s, seed=n) for n, s in enumerate(((1, L, 4), (9, 4), (9,)))]
     targets = torch.arange(L)[None] % 9
-
-    def function(x, w_in, b_in, w_out, b_out, weight, bias):
-        y = chunked_feed_forward(x, w_in, b_in, w_out, b_out, chunk_len=3, dropout_p=0.1, dropout_seed=1)
-        return chunked_cross_entropy(y, weight, bias, targets, chunk_len=4)
-
-    compiled_equals_eager(function, *tensors)
+    compiled_equals_eager(lambda *t: chunked_cross_entropy(*t, targets, chunk_len=4), *tensors)
 
 
 def test_integer_functions_compile():
@@ -180,16 +164,6 @@ def test_integer_functions_compile():
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
     for found, expected in zip(compiled(x, INPUTS.segment_ids), function(x, INPUTS.segment_ids)):
         assert torch.equal(found, expected)
-
-
-def test_reversible_sequence_compiles():
-    def branch(w):
-        return Branch(lambda x, parameters, saved: (torch.tanh(x @ parameters[0]), ()), (w,))
-
-    def function(x1, x2, w1, w2):
-        return reversible_sequence(x1, x2, [(branch(w1), branch(w2))])
-
-    compiled_equals_eager(function, *(exact_normal(*s, seed=n) for n, s in enumerate(((2, 3), (2, 3), (3, 3), (3, 3)))))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -96,9 +96,10 @@ def test_windows_and_buckets_of_many_tiles(window: int | None):
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_tiles_of_other_sizes_and_slabs_of_one_row(pattern: str, monkeypatch: pytest.MonkeyPatch):
-    from reformer.ops.triton import blocks, launch
+    from reformer.ops.attention.triton import attention as engine
+    from reformer.ops.attention.triton import blocks
 
-    monkeypatch.setattr(launch, "SLAB_TOKENS", 1)
+    monkeypatch.setattr(engine, "SLAB_TOKENS", 1)
     inputs = small(length=50, n_hashes=3, layout="interleaved")
     for m, n in ((16, 64), (64, 16)):
         if DEVICE.type == "cpu":

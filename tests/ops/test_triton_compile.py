@@ -112,7 +112,7 @@ import torch
 from reformer.ops import choose_implementation, hash_vectors, random_rotations
 assert "Triton is not installed" in choose_implementation("auto", torch.device("cpu")).reason
 hash_vectors(torch.ones(1, 1, 3, 4), random_rotations(4, n_hashes=1, n_buckets=4, n_heads=1), 4)
-assert not [name for name in sys.modules if name.startswith("reformer.ops.triton.")]
+assert not [name for name in sys.modules if name.startswith("reformer.ops.attention.triton.")]
 try:
     choose_implementation("triton", torch.device("cpu"))
 except ValueError as error:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from reformer.ops import sort_by_bucket
-from reformer.ops.tiled_attention import interval_plan
+from reformer.ops import Reach, sort_by_bucket
+from reformer.ops.attention.eager.plan import interval_plan
 from reformer.testing import segment_layout
 
 pytestmark = pytest.mark.usefixtures("triton_kernels")
@@ -22,13 +22,21 @@ PATTERNS = {
 }
 
 
-def plan_by_torch(order, bucket, segments, **options):
-    """(coded order, rank, start, end, first_seer, last_seer) of rows, as ``interval_plan`` gives them."""
-    from reformer.ops.triton.plan import STEP
+def reach_of(*, buckets: bool, causal: bool, exclude_self: bool, options: dict) -> Reach:
+    """Any reach of intervals, also those that no public function asks for."""
+    by_bucket = "paper" if options["chunk_len"] else "bucket"
+    usual = {"window": None, "n_chunks_before": 1, "n_chunks_after": 0, "wrap": False}
+    pattern = by_bucket if buckets else "position"
+    return Reach(**{**usual, **options}, pattern=pattern, causal=causal, exclude_self=exclude_self)
 
-    plan = interval_plan(order, bucket, segments, tile=STEP, **options)
+
+def plan_by_torch(order, bucket, segments, reach):
+    """(coded order, rank, start, end, first_seer, last_seer) of rows, as ``interval_plan`` gives them."""
+    from reformer.ops.attention.triton.plan import STEP
+
+    plan = interval_plan(order, bucket, segments, reach, tile=STEP)
     assert plan.start_NRL is not None and plan.end_NRL is not None
-    real = torch.ones_like(order[:, 0], dtype=torch.bool) if plan.real_NL is None else plan.real_NL
+    real = torch.ones_like(order[:, 0], dtype=torch.bool) if segments is None else segments >= 0
     is_real = real[:, None].expand_as(order).gather(-1, order)
     length = order.shape[-1]
     start, end = (x.gather(-1, order).masked_fill(~is_real, length) for x in (plan.start_NRL, plan.end_NRL))
@@ -41,17 +49,16 @@ def plan_by_torch(order, bucket, segments, **options):
 
 
 def test_rows_of_several_tiles():
-    from reformer.ops.triton.plan import interval_tables, seer_tables
+    from reformer.ops.attention.triton.plan import interval_tables, seer_tables
 
-    length, options = 5000, {"chunk_len": 64, "window": None, "n_chunks_before": 1, "n_chunks_after": 0}
-    options |= {"causal": True, "exclude_self": True, "chunks_per_run": False}
+    length, reach = 5000, Reach.lsh(chunk_len=64)
     bucket = torch.randint(0, 150, (1, 1, 1, length), generator=torch.Generator().manual_seed(0))
     order = sort_by_bucket(bucket).flatten(0, 1)
     tables = interval_tables(
-        order.to(DEVICE), bucket[0].to(DEVICE), None, slice(0, 1), 1, length=length, device=DEVICE, **options
+        order.to(DEVICE), bucket[0].to(DEVICE), None, reach, slice(0, 1), 1, length=length, device=DEVICE
     )
     found = (tables.order_NRP, tables.rank_NRL, tables.start_NRL, tables.end_NRL, *seer_tables(tables))
-    for ours, theirs in zip(found, plan_by_torch(order, bucket[0], None, **options)):
+    for ours, theirs in zip(found, plan_by_torch(order, bucket[0], None, reach)):
         assert torch.equal(ours.cpu().long(), theirs.long())
 
 
@@ -59,9 +66,8 @@ def test_rows_of_several_tiles():
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("buckets", [True, False])
 def test_tables_equal_the_plan_in_torch(name: str, layout: str, buckets: bool):
-    from reformer.ops.triton.plan import interval_tables, seer_tables
+    from reformer.ops.attention.triton.plan import interval_tables, seer_tables
 
-    options = {"window": None, "n_chunks_before": 1, "n_chunks_after": 0, **PATTERNS[name]}
     for length in (70,) if DEVICE.type == "cpu" else (1, 16, 70, 300):
         generator = torch.Generator().manual_seed(length)
         segments = segment_layout(layout, B, length)
@@ -75,10 +81,9 @@ def test_tables_equal_the_plan_in_torch(name: str, layout: str, buckets: bool):
         else:
             zeros = torch.zeros(B, H, 1, length, dtype=torch.int64)
             order, row_bucket, n_rounds = sort_by_bucket(zeros, segments).flatten(0, 1)[rows].contiguous(), None, 1
-        per_run = segments is not None and not buckets
         for number, (causal, exclude_self) in enumerate(((True, True), (False, True), (True, False))):
-            shared = {**options, "causal": causal, "exclude_self": exclude_self, "chunks_per_run": per_run}
-            expected = plan_by_torch(order, row_bucket, row_segments, **shared)
+            reach = reach_of(buckets=buckets, causal=causal, exclude_self=exclude_self, options=PATTERNS[name])
+            expected = plan_by_torch(order, row_bucket, row_segments, reach)
             dtype = (torch.int32, torch.int64)[number % 2]
             tables = interval_tables(
                 None if segments is None and not buckets else order.to(DEVICE, dtype),
@@ -86,11 +91,11 @@ def test_tables_equal_the_plan_in_torch(name: str, layout: str, buckets: bool):
                 if row_bucket is None
                 else (row_bucket * wide if dtype == torch.int64 else row_bucket).to(DEVICE, dtype),
                 None if segments is None else segments.to(DEVICE),
+                reach,
                 rows,
                 H,
                 length=length,
                 device=DEVICE,
-                **shared,
             )
             found = (tables.order_NRP, tables.rank_NRL, tables.start_NRL, tables.end_NRL, *seer_tables(tables))
             assert found[0].shape == (rows.stop - rows.start, n_rounds, length)

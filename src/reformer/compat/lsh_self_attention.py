@@ -104,7 +104,8 @@ class LSHSelfAttention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """[B, L, width] as [B, H, L, D]; the one value head serves all."""
-        return x.unflatten(-1, (-1, self.dim_head)).transpose(1, 2).expand(-1, self.heads, -1, -1)
+        heads: Tensor = x.unflatten(-1, (-1, self.dim_head))
+        return heads.transpose(1, 2).expand(-1, self.heads, -1, -1)
 
     def _tokens_before(
         self, x: Tensor, keys: Tensor | None, input_mask: Tensor | None, context_mask: Tensor | None
@@ -166,7 +167,14 @@ class LSHSelfAttention(nn.Module):
         )
         return cast(Tensor, out)
 
-    def _check(self, x, keys, input_mask, context_mask, pos_emb) -> None:
+    def _check(
+        self,
+        x: Tensor,
+        keys: Tensor | None,
+        input_mask: Tensor | None,
+        context_mask: Tensor | None,
+        pos_emb: Tensor | None,
+    ) -> None:
         require_shape("x", x, (None, None, self.dim), "[batch, length, dim]")
         B, L, _ = x.shape
         if min(B, L) < 1:

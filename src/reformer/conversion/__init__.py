@@ -1,8 +1,7 @@
 """Models of other Reformers as ours: transformers' folders and the authors' trax pickles."""
 
-from reformer.conversion.converted import ConversionError, Converted, TextFormat
+from reformer.conversion.converted import Codec, ConversionError, Converted, TextFormat, make_codec
 from reformer.conversion.folder import is_transformers_folder, read_json, read_transformers_folder, text_format
-from reformer.conversion.text import Codec, make_codec
 from reformer.conversion.transformers_config import convert_config
 from reformer.conversion.trax import read_trax_pickle
 from reformer.conversion.weights import convert_weights

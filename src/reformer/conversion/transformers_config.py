@@ -71,8 +71,8 @@ def convert_config(document: Mapping[str, Any]) -> ReformerConfig:
         raise ConversionError(f"this config describes no Reformer that can run: {error}") from error
 
 
-def _layers(kinds: Any) -> tuple[str, ...]:
-    kinds = tuple(kinds)
+def _layers(named: Any) -> tuple[str, ...]:
+    kinds = tuple(named)
     if not kinds or any(kind not in ("lsh", "local") for kind in kinds):
         raise ConversionError(f"expected attn_layers of 'lsh' and 'local', got {list(kinds)}")
     return kinds

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ def split_path(directory: Path, name: str) -> Path:
     return directory / f"{name}.bin"
 
 
+def is_prepared(directory: Path) -> bool:
+    """Whether a prepared corpus is in this folder."""
+    return os.path.isfile(directory / "card.json") and os.path.isfile(split_path(directory, "train"))
+
+
 def open_corpus(directory: Path, verify: bool = False) -> Corpus:
     """Open a corpus prepared by `load_corpus` or `prepare_enwik8`.
 
@@ -72,21 +78,18 @@ def _read_card(directory: Path) -> dict[str, Any]:
         what = "it has no card.json" if directory.is_dir() else "there is no such folder"
         raise DataError(f"{directory} is not a prepared corpus: {what}; prepare one with load_corpus")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({reason(error)}); {_REMEDY}") from error
-    if not _is_complete(card):
+    try:
+        complete = isinstance(card["name"], str) and all({"bytes", "sha256"} <= set(card["splits"][s]) for s in SPLITS)
+    except (KeyError, TypeError):
+        complete = False
+    if not complete:
         raise DataError(f"{path} is damaged (name, splits or checksums are missing); {_REMEDY}")
     if card.get("format") != CARD_FORMAT:
         raise DataError(f"{path} has format {card.get('format')}, this version reads {CARD_FORMAT}; {_REMEDY}")
     return card
-
-
-def _is_complete(card: Any) -> bool:
-    if not (isinstance(card, dict) and isinstance(card.get("name"), str) and isinstance(card.get("splits"), dict)):
-        return False
-    entries = [card["splits"].get(name) for name in SPLITS]
-    return all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries)
 
 
 def _check_split(directory: Path, name: str, entry: dict[str, Any], verify: bool) -> None:

@@ -1,7 +1,8 @@
 """Bytes of a file or stream in blocks, decompressed when they are compressed (told by magic bytes, not by name)."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +38,13 @@ def detect(head: bytes) -> str | None:
     return None
 
 
+def uncompressed_name(name: str) -> str:
+    """The name of a file without what says that it is compressed."""
+    for ending in _SUFFIXES:
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return name
+
+
 def read_path(path: Path) -> Iterator[bytes]:
     """Decompressed blocks of a file.
 
@@ -59,9 +67,14 @@ def read_stream(stream: BinaryIO, label: str, claimed: str | None = None) -> Ite
     kind = detect(head)
     if kind is None and claimed is not None and head:
         raise DataError(f"{label} is named like a {claimed} file but does not begin like one; fetch or rename it")
-    reader = _READERS[kind] if kind is not None else _read_plain
     try:
-        yield from reader(stream, label)
+        if kind == "zip":
+            yield from _read_zip(stream, label)
+        elif kind == "zstd":
+            yield from _read_zstd(stream, label)
+        else:
+            with _opened(stream, kind) as file:
+                yield from _blocks(file)
     except (DataError, MemoryError):
         raise
     # Each decoder has its own exceptions (zlib.error, LZMAError, BadZipFile, ZstdError, EOFError, bare OSError).
@@ -104,29 +117,21 @@ def _blocks(file: Any) -> Iterator[bytes]:
         yield block
 
 
-def _read_plain(stream: BinaryIO, label: str) -> Iterator[bytes]:
-    return _blocks(stream)
+def _opened(stream: BinaryIO, kind: str | None) -> Any:
+    if kind == "gzip":
+        import gzip
 
+        return gzip.GzipFile(fileobj=stream)
+    if kind == "xz":
+        import lzma
 
-def _read_gzip(stream: BinaryIO, label: str) -> Iterator[bytes]:
-    import gzip
+        return lzma.LZMAFile(stream)
+    if kind == "bzip2":
+        import bz2
 
-    with gzip.GzipFile(fileobj=stream) as file:
-        yield from _blocks(file)
-
-
-def _read_xz(stream: BinaryIO, label: str) -> Iterator[bytes]:
-    import lzma
-
-    with lzma.LZMAFile(stream) as file:
-        yield from _blocks(file)
-
-
-def _read_bzip2(stream: BinaryIO, label: str) -> Iterator[bytes]:
-    import bz2
-
-    with bz2.BZ2File(stream) as file:
-        yield from _blocks(file)
+        return bz2.BZ2File(stream)
+    # Whoever opened it closes it.
+    return nullcontext(stream)
 
 
 def _read_zip(stream: BinaryIO, label: str) -> Iterator[bytes]:
@@ -161,12 +166,3 @@ def _read_zstd(stream: BinaryIO, label: str) -> Iterator[bytes]:
             frame = None if frame.eof else frame
     if frame is not None:
         raise EOFError("the last frame is cut short")
-
-
-_READERS: dict[str, Callable[[BinaryIO, str], Iterator[bytes]]] = {
-    "gzip": _read_gzip,
-    "xz": _read_xz,
-    "bzip2": _read_bzip2,
-    "zip": _read_zip,
-    "zstd": _read_zstd,
-}

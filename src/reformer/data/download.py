@@ -9,7 +9,7 @@ from reformer.data.errors import DataError, reason
 from reformer.data.preparing import write_failure
 
 Progress = Callable[[int, int | None], None]
-_TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 30
 _MAX_ATTEMPTS = 10
 _BLOCK_BYTES = 1 << 16
 
@@ -47,7 +47,7 @@ def _attempt(url: str, part: Path, progress: Progress | None) -> str | None:
     start = _size(part)
     headers = {"Range": f"bytes={start}-"} if start else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as reply:
             return _receive(reply, part, start, progress)
     except urllib.error.HTTPError as error:
         with error:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reformer.data.corpus import Corpus, open_corpus
 from reformer.data.decoding import read_path
@@ -60,21 +61,17 @@ def prepare_known(known: Known, cache_dir: Path, file: Path | None, url: str, pr
     if os.path.exists(cache_dir / f"{known.name}-{known.key}"):
         return open_enwik8(cache_dir, known)
     if file is not None:
-        return _from_file(known, cache_dir, Path(file), str(file), str(file))
+        return _from_file(known, cache_dir, Path(file), str(file))
     part = cache_dir / f"{known.name}.download.part"
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(write_failure(error, cache_dir, known.name, known.n_bytes)) from error
     download(url, part, f"give the file with `reformer data {known.name} --file PATH`", progress)
-    return _from_download(known, cache_dir, part, url)
-
-
-def _from_download(known: Known, cache_dir: Path, part: Path, url: str) -> Corpus:
     # Complete but wrong bytes cannot be resumed from; kept, they would make every later call fail. A full disk,
     # on the other hand, is no reason to fetch them again.
     try:
-        corpus = _from_file(known, cache_dir, part, url, url)
+        corpus = _from_file(known, cache_dir, part, url)
     except _WrongContent:
         part.unlink()
         raise
@@ -82,11 +79,11 @@ def _from_download(known: Known, cache_dir: Path, part: Path, url: str) -> Corpu
     return corpus
 
 
-def _from_file(known: Known, cache_dir: Path, path: Path, source: str, label: str) -> Corpus:
-    def fill(working: Path) -> dict:
-        part = write_contiguous(working, _checked(known, path, label), label)
+def _from_file(known: Known, cache_dir: Path, path: Path, source: str) -> Corpus:
+    def fill(working: Path) -> dict[str, Any]:
+        part = write_contiguous(working, _checked(known, path, source), source)
         if part["sha256"] != known.sha256:
-            raise _WrongContent(_mismatch(known, label, f"sha256 {part['sha256']}"))
+            raise _WrongContent(_mismatch(known, source, f"sha256 {part['sha256']}"))
         return part
 
     return prepare(cache_dir, known.name, known.key, source, fill, at_least=known.n_bytes)

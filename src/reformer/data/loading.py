@@ -6,11 +6,10 @@ import stat
 import sys
 from pathlib import Path
 
-from reformer.data.corpus import Corpus, open_corpus, split_path
+from reformer.data.corpus import Corpus, is_prepared, open_corpus
 from reformer.data.enwik8 import open_enwik8
 from reformer.data.errors import DataError, reason
-from reformer.data.files import prepare_file, prepare_stream
-from reformer.data.folder import prepare_folder
+from reformer.data.files import prepare_file, prepare_folder, prepare_stream
 from reformer.data.stdlib import prepare_stdlib
 
 _EXPECTED = "expected stdlib, enwik8, - (standard input) or the path of a file or folder"
@@ -46,8 +45,7 @@ def _load_path(source: str, cache_dir: Path) -> Corpus:
     if stat.S_ISREG(mode):
         return prepare_file(path, source, cache_dir)
     if stat.S_ISDIR(mode):
-        is_prepared = os.path.isfile(path / "card.json") and os.path.isfile(split_path(path, "train"))
-        return open_corpus(path) if is_prepared else prepare_folder(path, source, cache_dir)
+        return open_corpus(path) if is_prepared(path) else prepare_folder(path, source, cache_dir)
     if stat.S_ISFIFO(mode):
         with path.open("rb") as stream:
             return prepare_stream(stream, "pipe", source, cache_dir)

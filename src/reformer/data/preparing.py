@@ -8,7 +8,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class SplitWriter:
-    """The file of one split while it grows: counts, hashes and appends blocks."""
+    """The file of one split while it grows: counts, hashes and appends blocks; ``facts`` go to the card too."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._file = split_path(directory, name).open("wb", buffering=BLOCK_BYTES)
         self._digest = hashlib.sha256()
         self.bytes = 0
+        self.facts: dict[str, Any] = {}
 
     def __enter__(self) -> "SplitWriter":
         return self
@@ -44,10 +46,30 @@ class SplitWriter:
         self._digest.update(block)
         self.bytes += len(block)
 
+    def count(self, name: str, n: int = 1) -> None:
+        """Add ``n`` to the fact of that name."""
+        self.facts[name] = self.facts.get(name, 0) + n
+
     @property
     def entry(self) -> dict[str, Any]:
         """What the card says about the split."""
-        return {"bytes": self.bytes, "sha256": self._digest.hexdigest()}
+        return {"bytes": self.bytes, "sha256": self._digest.hexdigest(), **self.facts}
+
+
+@contextmanager
+def split_writers(directory: Path, *counts: str) -> Iterator[dict[str, SplitWriter]]:
+    """The files of all splits, open at once, with facts of these names that count from 0."""
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(SplitWriter(directory, name)) for name in SPLITS}
+        for writer in writers.values():
+            writer.facts = dict.fromkeys(counts, 0)
+        yield writers
+
+
+def splits_part(writers: dict[str, SplitWriter]) -> dict[str, Any]:
+    """What the card says about what they wrote."""
+    total = sum(writer.bytes for writer in writers.values())
+    return {"bytes": total, "splits": {name: writer.entry for name, writer in writers.items()}}
 
 
 def write_contiguous(directory: Path, blocks: Iterable[bytes], label: str) -> dict[str, Any]:
@@ -80,17 +102,24 @@ def _move_tail(directory: Path, name: str, start: int) -> dict[str, Any]:
 
 
 def prepare(
-    cache_dir: Path, name: str, key: str | None, source: str, fill: Callable[[Path], dict[str, Any]], at_least: int = 0
+    cache_dir: Path,
+    name: str,
+    key: str | Callable[[], str] | None,
+    source: str,
+    fill: Callable[[Path], dict[str, Any]],
+    at_least: int = 0,
 ) -> Corpus:
     """The corpus ``cache_dir/<name>-<key>``, re-used when it is there, else filled by ``fill`` and then put there.
 
-    ``fill`` writes the splits into the empty folder it is given and returns its part of the card. Without a key the
-    first 16 digits of the card's sha256 are it. ``at_least`` is a lower bound of the bytes needed, for errors.
-    A crash or kill leaves at most a hidden working folder, removed by a later preparation a day after.
-    Raises DataError when the cache folder cannot be written or the disk is full.
+    ``fill`` writes the splits into the empty folder it is given and returns its part of the card. A ``key`` that is a function
+    stands for the source as it is when called; without a key the first 16 digits of the card's sha256 are it. ``at_least``
+    is a lower bound of the bytes needed, for errors. A crash or kill leaves at most a hidden working folder, removed by a
+    later preparation a day after. Raises DataError when the source changes meanwhile, the cache folder cannot be written or
+    the disk is full.
     """
     cache_dir, name = Path(cache_dir), safe_name(name)
-    if key is not None and os.path.exists(ready := cache_dir / f"{name}-{key}"):
+    known = key() if callable(key) else key
+    if known is not None and os.path.exists(ready := cache_dir / f"{name}-{known}"):
         return open_corpus(ready)
     working = cache_dir / f"{_WORKING_PREFIX}{name}-{uuid.uuid4().hex[:12]}"
     try:
@@ -98,7 +127,9 @@ def prepare(
         _remove_abandoned(cache_dir)
         working.mkdir()
         part = fill(working)
-        ready = cache_dir / f"{name}-{key or part['sha256'][:16]}"
+        if callable(key) and key() != known:
+            raise DataError(f"{source} changed while it was read; run again when nothing writes to it")
+        ready = cache_dir / f"{name}-{known or part['sha256'][:16]}"
         _write_card(working, {"format": CARD_FORMAT, "name": name, "source": source, "created": _now(), **part})
         _publish(working, ready)
     # Sources turn their own trouble into DataError, so an OSError here is about writing.

@@ -7,8 +7,8 @@ so that the place where a key stands can know its value, and a second layer find
 
 import numpy as np
 
-from reformer.data._randomness import NOISE, RECALL, below, random_rows
 from reformer.data.errors import DataError
+from reformer.data.randomness import NOISE, RECALL, below, random_rows
 
 STATE, ASK = 1, 2
 # Keys and values are symbols that ASCII text does not use.

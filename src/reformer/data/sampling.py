@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from reformer.data._randomness import ORDER, WINDOWS, random_rows
 from reformer.data.errors import DataError
+from reformer.data.randomness import ORDER, WINDOWS, random_rows
 
 
 def sample_windows(

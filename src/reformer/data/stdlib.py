@@ -5,10 +5,11 @@ import os
 import platform
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from reformer.data.corpus import CARD_FORMAT, SPLITS, Corpus
 from reformer.data.errors import DataError, reason
-from reformer.data.preparing import SplitWriter, prepare
+from reformer.data.preparing import prepare, split_writers, splits_part
 
 _LEFT_OUT_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 # Written by the build or by the distributor, so different or absent on other machines.
@@ -37,11 +38,15 @@ def prepare_stdlib(cache_dir: Path, root: Path | None = None) -> Corpus:
         raise DataError(f"{what}, expected at least {_MIN_SPLIT_BYTES:,}; give a file or folder as the source")
     version = platform.python_version()
 
-    def fill(working: Path) -> dict:
-        splits = {name: _write_split(working, name, root, paths) for name, paths in assigned.items()}
+    def fill(working: Path) -> dict[str, Any]:
+        with split_writers(working, "files") as writers:
+            for name, paths in assigned.items():
+                for path in paths:
+                    writers[name].count("files")
+                    writers[name].write(_read(root / path))
         python = {"version": version, "implementation": platform.python_implementation()}
-        counts = {"bytes": total, "files": len(sizes)}
-        return {**counts, "sha256": checksum, "python": python, "rule": STDLIB_RULE, "splits": splits}
+        part = {"files": len(sizes), "sha256": checksum, "python": python, "rule": STDLIB_RULE}
+        return {**splits_part(writers), **part}
 
     return prepare(cache_dir, "stdlib", f"{version}-{checksum[:16]}", "stdlib", fill, at_least=total)
 
@@ -77,14 +82,10 @@ def _survey(root: Path) -> tuple[dict[str, int], str]:
 def _sources(root: Path) -> list[str]:
     found = []
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not _is_left_out_folder(name)]
+        subfolders[:] = [n for n in subfolders if n not in _LEFT_OUT_FOLDERS and not n.startswith((".", "config-"))]
         here = Path(folder).relative_to(root)
         found += [(here / name).as_posix() for name in names if _is_source(name)]
     return sorted(found)
-
-
-def _is_left_out_folder(name: str) -> bool:
-    return name in _LEFT_OUT_FOLDERS or name.startswith((".", "config-"))
 
 
 def _is_source(name: str) -> bool:
@@ -97,10 +98,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {reason(error)}; give a file or folder as the source") from error
-
-
-def _write_split(working: Path, name: str, root: Path, paths: list[str]) -> dict:
-    with SplitWriter(working, name) as writer:
-        for path in paths:
-            writer.write(_read(root / path))
-    return {**writer.entry, "files": len(paths)}

@@ -1,11 +1,10 @@
 """Generation: sampling from a trained model, and beam search, over cached decoding."""
 
-from reformer.generation.beam_search import Hypothesis, search_beams, search_beams_in_batch
+from reformer.generation.beam_search import Hypothesis, search_beams
 from reformer.generation.filters import SamplingConfig, next_token_probabilities, penalise_repetition
 from reformer.generation.pictures import draw_pictures
-from reformer.generation.protocol import Decoder, State
+from reformer.generation.protocol import Decoder, State, Stopping
 from reformer.generation.sampling import sample_tokens
-from reformer.generation.stopping import Stopping
 from reformer.generation.text import beam_search, generate, stream
 from reformer.generation.translation import translate, translate_packed
 
@@ -22,7 +21,6 @@ __all__ = [
     "penalise_repetition",
     "sample_tokens",
     "search_beams",
-    "search_beams_in_batch",
     "stream",
     "translate",
     "translate_packed",

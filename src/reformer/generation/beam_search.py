@@ -3,14 +3,14 @@
 B prompts, T tokens of each, V vocabulary.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from reformer.generation.protocol import Decoder, State
-from reformer.generation.stopping import Stopping
+from reformer.generation.protocol import Decoder, State, Stopping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,29 +31,6 @@ def search_beams(
     decoder: Decoder,
     state: State,
     tokens: Tensor,
-    n_tokens: int,
-    *,
-    num_beams: int,
-    alpha: float = 0.0,
-    stopping: Stopping,
-) -> list[Hypothesis]:
-    """The ``num_beams`` best continuations of one prompt ``tokens`` [1, T], best first, that end with a stop string or have
-    ``n_tokens`` tokens.
-
-    One beam is greedy search, whatever ``alpha``. Of equals the one of the better parent, then of the lower token, goes
-    first. With as many beams as there are beginnings the result is that of trying everything. Raises ValueError for
-    ``num_beams`` below 1 or a negative ``alpha``.
-    """
-    found = search_beams_in_batch(
-        decoder, state, tokens, [n_tokens], num_beams=num_beams, alpha=alpha, stopping=stopping
-    )
-    return found[0]
-
-
-def search_beams_in_batch(
-    decoder: Decoder,
-    state: State,
-    tokens: Tensor,
     n_tokens: Sequence[int],
     *,
     segment_ids: Tensor | None = None,
@@ -61,11 +38,13 @@ def search_beams_in_batch(
     alpha: float = 0.0,
     stopping: Stopping,
 ) -> list[list[Hypothesis]]:
-    """``search_beams`` of each of the prompts ``tokens`` [B, T], of ``n_tokens[b]`` tokens at most, decoded together.
+    """Of each of the prompts ``tokens`` [B, T] its ``num_beams`` best continuations, best first.
 
-    ``segment_ids`` [B, T]: negative is padding, which stands on the left. The beams of all prompts are rows of one batch,
-    which shrinks as prompts come to their end; one of 0 tokens has no continuation. Raises ValueError for options that do not
-    fit and for logits that are NaN.
+    A continuation ends with a stop string, or has ``n_tokens[b]`` tokens (0: none). One beam is greedy search, whatever
+    ``alpha``. Of equals the one of the better parent, then of the lower token, goes first. With as many beams as there are
+    beginnings the result is that of trying everything. ``segment_ids`` [B, T]: negative is padding, which stands on the
+    left. The beams of all prompts are rows of one batch, which shrinks as prompts come to their end.
+    Raises ValueError for ``num_beams`` below 1, a negative ``alpha``, other than B limits, and logits that are NaN.
     """
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
@@ -119,8 +98,9 @@ class _Search:
         by_score = sorted([*self.finished, *ended], key=lambda h: -h.score(self.alpha))
         self.finished, self.live = by_score[: self.num_beams], live
         if live and len(self.finished) == self.num_beams:
-            worst = self.finished[-1].score(self.alpha)
-            if worst >= _bound(live, self.n_tokens, self.alpha):
+            # Log-probabilities only fall, and no length penalty is larger than that of the greatest length.
+            bound = live[0].log_probability / _length_penalty(self.n_tokens, self.alpha)
+            if self.finished[-1].score(self.alpha) >= bound:
                 self.live, parents = [], []
         return parents
 
@@ -155,10 +135,5 @@ def _best_first(values: Tensor, n_soon: int) -> Iterator[tuple[float, int]]:
         yield from zip(ordered.tolist(), candidates[order].tolist())
 
 
-def _bound(live: list[Hypothesis], n_tokens: int, alpha: float) -> float:
-    # Log-probabilities only fall, and no length penalty is larger than that of the greatest length.
-    return live[0].log_probability / _length_penalty(n_tokens, alpha)
-
-
 def _length_penalty(length: int, alpha: float) -> float:
-    return ((5.0 + length) / 6.0) ** alpha
+    return math.pow((5.0 + length) / 6.0, alpha)

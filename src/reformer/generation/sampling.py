@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from reformer.generation.filters import SamplingConfig, next_token_probabilities, penalise_repetition
-from reformer.generation.protocol import Decoder, State
-from reformer.generation.stopping import Stopping
+from reformer.generation.protocol import Decoder, State, Stopping
 
 
 def sample_tokens(
@@ -57,6 +56,5 @@ def _seen(seen: Tensor | None, tokens: Tensor, segment_ids: Tensor | None, logit
     if seen is None:
         seen = torch.zeros_like(logits, dtype=torch.bool)
     counted = tokens < V if segment_ids is None else (tokens < V) & (segment_ids >= 0)
-    return seen | (
-        torch.zeros_like(seen, dtype=torch.int32).scatter_add_(1, tokens.clamp(max=V - 1), counted.int()) > 0
-    )
+    times = torch.zeros_like(seen, dtype=torch.int32).scatter_add_(1, tokens.clamp(max=V - 1), counted.int())
+    return seen | (times > 0)

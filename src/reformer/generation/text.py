@@ -1,14 +1,15 @@
 """Texts of a ``ReformerLM``: prompts as bytes or token ids, continued by sampling or by beam search."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from reformer.generation.beam_search import Hypothesis, search_beams
 from reformer.generation.filters import SamplingConfig
+from reformer.generation.protocol import Stopping
 from reformer.generation.sampling import sample_tokens
-from reformer.generation.stopping import Stopping, as_stopping
 from reformer.models import DecodingState, ReformerLM
 
 Prompt = bytes | Sequence[int]
@@ -50,7 +51,7 @@ def stream(
 
 
 def generate(
-    model: ReformerLM, prompts: Sequence[Prompt], n_tokens: int, sampling: SamplingConfig, **options
+    model: ReformerLM, prompts: Sequence[Prompt], n_tokens: int, sampling: SamplingConfig, **options: Any
 ) -> list[list[int]]:
     """The continuations that ``stream`` yields, one list for each prompt; options as there."""
     steps = list(stream(model, prompts, n_tokens, sampling, **options))
@@ -74,7 +75,7 @@ def beam_search(
     """
     stopping = _stopping(model, stop)
     tokens, _, state = start_rows(model, [prompt], n_tokens, rotation_seed, max_len)
-    return search_beams(model, state, tokens, n_tokens, num_beams=num_beams, alpha=alpha, stopping=stopping)
+    return search_beams(model, state, tokens, [n_tokens], num_beams=num_beams, alpha=alpha, stopping=stopping)[0]
 
 
 def start_rows(
@@ -122,4 +123,4 @@ def _stopping(model: ReformerLM, stop: Sequence[bytes] | Stopping) -> Stopping:
             f"this model is over {model.config.vocab_size} symbols: give stop=Stopping(strings, to_bytes) with what each "
             "token stands for"
         )
-    return as_stopping(stop)
+    return Stopping(tuple(stop))

@@ -4,13 +4,12 @@ B sentences, S source length.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from reformer.generation.beam_search import Hypothesis, search_beams_in_batch
-from reformer.generation.stopping import Stopping
+from reformer.generation.beam_search import Hypothesis, search_beams
+from reformer.generation.protocol import Stopping
 from reformer.generation.text import start_rows
 from reformer.models import ReformerEncoderDecoder, ReformerLM
 from reformer.ops.checks import require_at_least
@@ -42,9 +41,8 @@ def translate(
     source, segment_ids = pad(sources, device)
     state = model.decoding_state(source, source_segment_ids=segment_ids, max_len=max(limits), seed=seed)
     start = torch.full((len(sources), 1), model.config.start_id, device=device)
-    return search_beams_in_batch(
-        model, state, start, limits, num_beams=num_beams, alpha=alpha, stopping=stopping_at(end_id)
-    )
+    stopping = stopping_at(end_id)
+    return search_beams(model, state, start, limits, num_beams=num_beams, alpha=alpha, stopping=stopping)
 
 
 def translate_packed(
@@ -74,18 +72,10 @@ def translate_packed(
             )
         if len(sources) > 1 and max(map(len, sources)) + max(limits) > longest:
             # Prompts of a batch are padded to the longest of them: these do not fit side by side.
-            alone = partial(
-                translate_packed,
-                model,
-                end_id=end_id,
-                num_beams=num_beams,
-                alpha=alpha,
-                extra_tokens=extra_tokens,
-                seed=seed,
-            )
-            return [alone([source])[0] for source in sources]
+            options = {"end_id": end_id, "num_beams": num_beams, "extra_tokens": extra_tokens, "seed": seed}
+            return [translate_packed(model, [source], alpha=alpha, **options)[0] for source in sources]
     tokens, segment_ids, state = start_rows(model, sources, max(limits), seed, None)
-    return search_beams_in_batch(
+    return search_beams(
         model,
         state,
         tokens,

@@ -208,7 +208,8 @@ def _dropout(module: Any) -> dict[str, Any]:
 
 
 def _heads(module: Any, x: Tensor) -> Tensor:
-    return x.unflatten(-1, (module.num_attention_heads, module.attention_head_size)).transpose(1, 2)
+    heads: Tensor = x.unflatten(-1, (module.num_attention_heads, module.attention_head_size))
+    return heads.transpose(1, 2)
 
 
 def _merged(out: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ from reformer.hf.modeling import ReformerTorchModel, ReformerTorchPreTrainedMode
 
 
 class _Classifier(ReformerTorchPreTrainedModel):
-    """Trunk and one linear map from the hidden states."""
+    """Trunk and one linear map from the hidden states, by default to the labels."""
 
-    def __init__(self, config: ReformerTorchConfig, n_outputs: int) -> None:
+    def __init__(self, config: ReformerTorchConfig, n_outputs: int | None = None) -> None:
         super().__init__(config)
         self.reformer = ReformerTorchModel(config)
-        self.classifier = nn.Linear(2 * config.d_model, n_outputs)
+        self.classifier = nn.Linear(2 * config.d_model, config.num_labels if n_outputs is None else n_outputs)
         self.post_init()
 
 
@@ -34,9 +34,6 @@ class ReformerTorchForSequenceClassification(_Classifier):
     A causal model is read at the last real token, which alone has seen all others, whatever side the padding is on;
     a bidirectional one in the mean over its real tokens.
     """
-
-    def __init__(self, config: ReformerTorchConfig) -> None:
-        super().__init__(config, config.num_labels)
 
     @can_return_tuple
     def forward(
@@ -69,9 +66,6 @@ class ReformerTorchForSequenceClassification(_Classifier):
 
 class ReformerTorchForTokenClassification(_Classifier):
     """A label of each token."""
-
-    def __init__(self, config: ReformerTorchConfig) -> None:
-        super().__init__(config, config.num_labels)
 
     @can_return_tuple
     def forward(

@@ -13,11 +13,7 @@ def segments(attention_mask: Tensor | None, batch_size: int, length: int) -> Ten
     """
     if attention_mask is None:
         return None
-    if tuple(attention_mask.shape) != (batch_size, length):
-        raise ValueError(
-            f"attention_mask must have the shape [batch, length] = [{batch_size}, {length}], got "
-            f"{list(attention_mask.shape)}; give one number per token: 1 real, 0 padding"
-        )
+    _require_shape("attention_mask", attention_mask, batch_size, length, "give one number per token: 1 real, 0 padding")
     return (attention_mask > 0).long() - 1
 
 
@@ -41,8 +37,10 @@ def last_real_token(segment_ids: Tensor | None, batch_size: int, length: int, de
 
 def require_labels(labels: Tensor, batch_size: int, length: int) -> None:
     """Raise ValueError unless there is one label per token."""
-    if tuple(labels.shape) != (batch_size, length):
-        raise ValueError(
-            f"labels must have the shape [batch, length] = [{batch_size}, {length}], got {list(labels.shape)}; mark "
-            f"tokens that do not count with {IGNORED}"
-        )
+    _require_shape("labels", labels, batch_size, length, f"mark tokens that do not count with {IGNORED}")
+
+
+def _require_shape(name: str, tensor: Tensor, batch_size: int, length: int, fix: str) -> None:
+    if tuple(tensor.shape) != (batch_size, length):
+        expected = f"[batch, length] = [{batch_size}, {length}]"
+        raise ValueError(f"{name} must have the shape {expected}, got {list(tensor.shape)}; {fix}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +13,9 @@ from reformer.hf.cache import ReformerCache
 from reformer.hf.configuration import ReformerTorchConfig
 from reformer.hf.generation import ReformerGenerationMixin
 from reformer.hf.inputs import next_tokens, require_labels, segments
-from reformer.hf.losses import head_logits, head_loss
+from reformer.hf.losses import head_loss
 from reformer.hf.modeling import ReformerTorchModel, ReformerTorchPreTrainedModel
-from reformer.models.head import make_head
+from reformer.models.head import logits_function, make_head
 
 
 class _LanguageModel(ReformerTorchPreTrainedModel):
@@ -30,17 +31,14 @@ class _LanguageModel(ReformerTorchPreTrainedModel):
         self.post_init()
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return head_logits(self.lm_head, hidden, self._trunk.embedding.weight)
+        return self._head(hidden)(hidden)
 
     def _loss(self, hidden: Tensor, targets: Tensor, n_items: Tensor | int | None) -> Tensor:
-        return head_loss(
-            self.lm_head,
-            hidden,
-            self._trunk.embedding.weight,
-            targets,
-            chunk_len=self.config.loss_chunk_len,
-            n_items=n_items,
-        )
+        chunk_len = self.config.loss_chunk_len
+        return head_loss(self._head(hidden), hidden, targets, chunk_len=chunk_len, n_items=n_items)
+
+    def _head(self, hidden: Tensor) -> Callable[[Tensor], Tensor]:
+        return logits_function(self._trunk.config, self.lm_head, self._trunk.embedding, hidden.device)
 
 
 class ReformerTorchForCausalLM(_LanguageModel, ReformerGenerationMixin):

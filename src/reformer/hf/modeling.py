@@ -50,7 +50,8 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         wrapped._trunk.load_state_dict(weights)
         if head and wrapped.get_output_embeddings() is not None:
             wrapped.get_output_embeddings().load_state_dict(head)
-        return wrapped.train(model.training)
+        wrapped.train(model.training)
+        return wrapped
 
     @classmethod
     def from_run(cls, directory: str | Path, which: str = "latest", **changes: Any) -> Self:
@@ -86,7 +87,7 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         # The initialisation of ReformerLM. transformers guards torch.nn.init meanwhile, so that what was loaded stays.
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.embedding_std)
-        elif hasattr(module, "reset_parameters"):
+        elif hasattr(module, "reset_parameters") and not isinstance(module, ReformerTrunk):
             cast(Any, module).reset_parameters()
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

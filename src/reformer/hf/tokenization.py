@@ -46,7 +46,7 @@ class ReformerByteTokenizer(PreTrainedTokenizer):
 
     def get_vocab(self) -> dict[str, int]:
         """The id of each token; a byte's token is the character with its number."""
-        return self._ids | self.added_tokens_encoder
+        return {**self._ids, **self.added_tokens_encoder}
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """The text of these tokens."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def capture(model: ReformerLM, tokens: Tensor, seed: int, receive: Callable[[Cap
     """
     branches = [layer.attention for layer in model.stack.layers]
 
-    def after(branch: ResidualBranch, arguments: tuple, result: tuple[Tensor, tuple[Tensor, ...]]) -> None:
+    def after(branch: ResidualBranch, arguments: tuple[Any, ...], result: tuple[Tensor, tuple[Tensor, ...]]) -> None:
         x, _, _, position_ids, *_ = arguments
         output, saved = result
         attention = branch.inner

@@ -16,7 +16,7 @@ th, td { text-align: right; padding: 0.15rem 0.7rem; border-bottom: 1px solid #e
 th { border-bottom: 2px solid #999; } tr:hover td { background: #f3f7fb; }
 img { max-width: 100%; } .wide { overflow-x: auto; } dt { font-weight: 600; } dd { margin: 0 0 0.4rem 1.2rem; }
 """
-MEANINGS = {
+_MEANINGS = {
     "mass": "share of full attention's probability that lies on keys the head sees; full attention of the same q and k, "
     "every pair visible",
     "top-k": "share of a query's k likeliest keys under full attention that the head sees (of all its keys, if it has fewer)",
@@ -31,7 +31,7 @@ MEANINGS = {
 def html_page(about: Mapping[str, Any], tables: Mapping[str, Table], pictures: Sequence[Path]) -> str:
     """The page: what was inspected, each table under its title, each PNG as part of the page, and what it all means."""
     facts = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in about.items())
-    meanings = "".join(f"<dt>{escape(name)}</dt><dd>{escape(meaning)}</dd>" for name, meaning in MEANINGS.items())
+    meanings = "".join(f"<dt>{escape(name)}</dt><dd>{escape(meaning)}</dd>" for name, meaning in _MEANINGS.items())
     parts = [
         *(_picture(path) for path in pictures),
         *(f'<h2>{escape(title)}</h2><div class="wide">{_table(table)}</div>' for title, table in tables.items()),

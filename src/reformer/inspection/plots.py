@@ -8,20 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reformer.inspection.summary import distance_labels
-from reformer.inspection.tables import by_layer, mean
+from reformer.inspection.tables import SHARES, Row, by_layer, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
-
 _FULL, _OWN = "#c8500a", "#0b5fa5"
-_RECALL = {
-    "mass": ("mass", "#06305a"),
-    "top1": ("top-1", "#2f7ab5"),
-    "top8": ("top-8", "#5fa2ce"),
-    "top32": ("top-32", "#9ecae1"),
-}
+_RECALL = {"mass": "#06305a", "top1": "#2f7ab5", "top8": "#5fa2ce", "top32": "#9ecae1"}
 _COLUMNS = 3
 
 
@@ -60,9 +53,9 @@ def _draw(path: Path, layers: list[list[Row]], panel: Any) -> Path:
 def _recall(axes: Axes, heads: list[Row]) -> None:
     """Mean over heads, with the range of the heads; the share of keys seen is what a choice at random would recall."""
     rounds = [entry["rounds"] for entry in heads[0]["recall"]]
-    for name, (label, colour) in _RECALL.items():
+    for name, colour in _RECALL.items():
         by_head = [[entry[name] for entry in head["recall"]] for head in heads]
-        axes.plot(rounds, _percents(by_head), "o-", markersize=4, color=colour, label=label)
+        axes.plot(rounds, _percents(by_head), "o-", markersize=4, color=colour, label=SHARES[name])
         if name == "mass":
             lowest, highest = ([100 * extreme(of_round) for of_round in zip(*by_head)] for extreme in (min, max))
             axes.fill_between(rounds, lowest, highest, color=colour, alpha=0.12, linewidth=0)

@@ -13,7 +13,7 @@ from reformer.ops.keys import unit_keys
 
 TOP_K = (1, 8, 32)
 # Entries [B, H, Q, L] of one block of queries: what bounds memory at any length.
-_BLOCK_ENTRIES = 2**22
+BLOCK_ENTRIES = 2**22
 
 # The counts [B, H, Q, L] of each view of the queries at given positions.
 Views = Callable[[Tensor], Iterator[Tensor]]
@@ -58,7 +58,7 @@ def view_sums(
     keys = _wide(unit_keys(q) if k is None else k).transpose(-1, -2)
     B, H, L, _ = q.shape
     total: dict[str, Tensor] = {}
-    for block in rows.split(max(1, _BLOCK_ENTRIES // (B * H * L))):
+    for block in rows.split(max(1, BLOCK_ENTRIES // (B * H * L))):
         full = full_visible(segments, block, causal=causal, shared_qk=k is None)
         logits = (scale * _wide(q[:, :, block]) @ keys).masked_fill(~full, -torch.inf)
         truth = _Truth(logits, full, block, top_k)
@@ -203,6 +203,22 @@ def recall_by_rounds(
     )
     queries = sums["queries"][..., None]
     return {name: sums[name] / (queries[..., None] if name == "top" else queries) for name in ("mass", "top", "keys")}
+
+
+def bucket_sizes(buckets: Tensor, n_buckets: int, segment_ids: Tensor | None = None) -> Tensor:
+    """Real tokens in each bucket [B, H, R, n_buckets], of ``buckets`` [B, H, R, L]; ``segment_ids`` [B, L] < 0: padding."""
+    sizes = torch.zeros(*buckets.shape[:3], n_buckets, dtype=torch.int64, device=buckets.device)
+    real = torch.ones_like(buckets, dtype=torch.int64)
+    if segment_ids is not None:
+        real = real * (segment_ids >= 0)[:, None, None]
+    return sizes.scatter_add_(-1, buckets.long(), real)
+
+
+def effective_buckets(sizes: Tensor) -> Tensor:
+    """exp(entropy) of the shares of ``sizes`` [..., n_buckets]: n if n buckets share the tokens evenly; 0 without tokens."""
+    share = sizes.double() / sizes.sum(-1, keepdim=True).clamp_min(1)
+    entropy = -torch.special.xlogy(share, share).sum(-1)
+    return torch.where(sizes.sum(-1) > 0, entropy.exp(), 0.0)
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A model's attention over some windows, as plain rows: one per layer and head."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +9,20 @@ import torch
 from torch import Tensor
 
 from reformer.inspection.capture import Captured, capture
-from reformer.inspection.occupancy import bucket_sizes, effective_buckets
-from reformer.inspection.statistics import TOP_K, distance_bin, evenly_spaced, lsh_sums, view_sums
+from reformer.inspection.statistics import (
+    TOP_K,
+    bucket_sizes,
+    distance_bin,
+    effective_buckets,
+    evenly_spaced,
+    lsh_sums,
+    view_sums,
+)
 from reformer.inspection.visibility import full_visible, local_visible
 from reformer.layers import FullSelfAttention, LocalSelfAttention, LSHSelfAttention
 from reformer.models import ReformerLM
 from reformer.ops import automatic_n_buckets, bucket_factors, derive_seed, seeded_buckets
-from reformer.ops.local_attention.api import logit_scale
+from reformer.ops.attention.local import logit_scale
 
 Row = dict[str, Any]
 
@@ -58,7 +65,11 @@ def inspect_model(
         capture(model, torch.from_numpy(window)[None].to(device), seed + number, receive)
     if not layers:
         raise ValueError("nothing to inspect: there is no window")
-    return [row for index, layer in sorted(layers.items()) for row in _rows(index, layer)]
+    return [
+        _row(index, head, layer)
+        for index, layer in sorted(layers.items())
+        for head in range(layer.sums["queries"].shape[0])
+    ]
 
 
 def distance_labels(n_bins: int) -> list[str]:
@@ -84,16 +95,13 @@ def _measure(layer: _Layer, captured: Captured, n_queries: int, rounds: Sequence
         layer.rounds = tuple(sorted({*range(1, own + 1), *rounds}))
         buckets = _more_rounds(captured, attention, max(layer.rounds) - own, seed)
         return lsh_sums(q, buckets, queries, layer.rounds, own_rounds=own, **common, **attention.options)
-    visible_to = {"causal": attention.causal, "shared_qk": captured.k is None}
+    visible: Callable[..., Tensor] = full_visible
+    visible_to: dict[str, Any] = {"causal": attention.causal, "shared_qk": captured.k is None}
     if isinstance(attention, LocalSelfAttention):
-        visible_to |= attention.options
+        visible, visible_to = local_visible, {**visible_to, **attention.options}
 
-        def views(rows: Tensor):
-            yield local_visible(common["segments"], rows, **visible_to)
-    else:
-
-        def views(rows: Tensor):
-            yield full_visible(common["segments"], rows, **visible_to)
+    def views(rows: Tensor) -> Iterator[Tensor]:
+        yield visible(common["segments"], rows, **visible_to)
 
     return view_sums(q, captured.k, views, 1, queries, own_view=0, **common)
 
@@ -125,17 +133,14 @@ def _merge(total: dict[str, Tensor], sums: dict[str, Tensor]) -> None:
         total[name] = value
 
 
-def _rows(index: int, layer: _Layer) -> list[Row]:
-    sums = layer.sums
-    return [_row(index, head, layer) for head in range(sums["queries"].shape[0])]
-
-
 def _row(index: int, head: int, layer: _Layer) -> Row:
     sums = {name: value[head] for name, value in layer.sums.items()}
     row: Row = {"layer": index, "kind": layer.kind, "head": head, "queries": int(sums["queries"])}
     if layer.kind == "lsh":
-        row["occupancy"] = [_occupancy(sizes) for sizes in _sizes_by_round(layer.sizes, head)]
-        row["same_bucket_seen"] = _ratio(sums["same_bucket_seen"], sums["same_bucket"])
+        rounds_of_windows = zip(*(of_window[0, head] for of_window in layer.sizes))
+        row["occupancy"] = [_occupancy(list(sizes)) for sizes in rounds_of_windows]
+        pairs = float(sums["same_bucket"])
+        row["same_bucket_seen"] = float(sums["same_bucket_seen"] / pairs) if pairs else None
     if layer.kind != "full":
         row["recall"] = [_recall(sums, view, rounds) for view, rounds in enumerate(layer.rounds or (None,))]
         row["distance_own"] = (sums["distance_own"] / sums["queries"]).tolist()
@@ -149,13 +154,8 @@ def _recall(sums: dict[str, Tensor], view: int, rounds: int | None) -> Row:
     return {"rounds": rounds, **shares, **{f"top{k}": share for k, share in zip(TOP_K, top)}}
 
 
-def _sizes_by_round(sizes: list[Tensor], head: int) -> list[list[Tensor]]:
-    """Sizes [n_buckets] of each window, by round."""
-    return [[of_window[0, head, r] for of_window in sizes] for r in range(sizes[0].shape[2])]
-
-
 def _occupancy(windows: list[Tensor]) -> Row:
-    """Of one round, over the buckets of all windows."""
+    """Of one round, over the buckets of all windows, whose sizes [n_buckets] each gives."""
     sizes = torch.cat(windows)
     bins = distance_bin(sizes)
     effective = [float(effective_buckets(of_window)) for of_window in windows]
@@ -167,7 +167,3 @@ def _occupancy(windows: list[Tensor]) -> Row:
         "sizes": dict(zip(("min", "p25", "median", "p75", "max"), quantiles)),
         "histogram": (torch.bincount(bins) / len(sizes)).tolist(),
     }
-
-
-def _ratio(part: Tensor, whole: Tensor) -> float | None:
-    return float(part / whole) if float(whole) > 0 else None

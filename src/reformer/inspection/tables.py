@@ -7,7 +7,7 @@ from typing import Any
 Row = dict[str, Any]
 Table = list[dict[str, str]]
 
-_SHARES = {"keys": "keys", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
+SHARES = {"keys": "keys", "mass": "mass", "top1": "top-1", "top8": "top-8", "top32": "top-32"}
 # Distance bins of a column each: few enough for a terminal's width.
 _GROUPS = {"0-1": (0, 2), "2-7": (2, 4), "8-63": (4, 7), "64-511": (7, 10), "512-4095": (10, 13), "4096+": (13, None)}
 
@@ -40,7 +40,7 @@ def _head(row: Row) -> dict[str, str]:
     own = len(row["occupancy"]) if row["kind"] == "lsh" else None
     (recall,) = (entry for entry in row["recall"] if entry["rounds"] == own)
     line = {"layer": str(row["layer"]), "kind": row["kind"], "head": str(row["head"])}
-    return line | {shown: percent(recall[name]) for name, shown in _SHARES.items()}
+    return line | {shown: _percent(recall[name]) for name, shown in SHARES.items()}
 
 
 def _buckets(row: Row) -> dict[str, str]:
@@ -50,9 +50,9 @@ def _buckets(row: Row) -> dict[str, str]:
         "head": str(row["head"]),
         "buckets": f"{occupancy[0]['n_buckets']:,}",
         "effective": f"{mean(entry['effective_buckets'] for entry in occupancy):.1f}",
-        "empty": percent(mean(entry["empty_share"] for entry in occupancy)),
+        "empty": _percent(mean(entry["empty_share"] for entry in occupancy)),
         "largest": f"{max(entry['sizes']['max'] for entry in occupancy):,.0f}",
-        "same bucket seen": percent(row["same_bucket_seen"]),
+        "same bucket seen": _percent(row["same_bucket_seen"]),
     }
 
 
@@ -62,8 +62,8 @@ def _rounds(heads: list[Row]) -> Iterator[dict[str, str]]:
     for view, entry in enumerate(heads[0]["recall"]):
         own = " (model)" if entry["rounds"] == len(heads[0]["occupancy"]) else ""
         line = {"layer": str(heads[0]["layer"]), "rounds": f"{entry['rounds']}{own}"}
-        for name, shown in _SHARES.items():
-            line[shown] = percent(mean(head["recall"][view][name] for head in heads))
+        for name, shown in SHARES.items():
+            line[shown] = _percent(mean(head["recall"][view][name] for head in heads))
         yield line
 
 
@@ -73,10 +73,10 @@ def _distances(heads: list[Row]) -> Iterator[dict[str, str]]:
         if name in heads[0]:
             line = {"layer": str(heads[0]["layer"]), "attention": shown}
             for label, (low, high) in _GROUPS.items():
-                line[label] = percent(mean(sum(head[name][low:high]) for head in heads))
+                line[label] = _percent(mean(sum(head[name][low:high]) for head in heads))
             yield line
 
 
-def percent(share: float | None) -> str:
+def _percent(share: float | None) -> str:
     """12.3%, or nothing for None."""
     return "" if share is None else f"{share:.1%}"

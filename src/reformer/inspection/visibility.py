@@ -1,6 +1,6 @@
 """Whom some queries see, for a few of them at a time: [B, H, Q, L], never [B, H, L, L].
 
-The same sets as the definitions' (``ops.lsh_attention.reference``, ``ops.local_attention.reference``), from the places
+The same sets as the definitions' (``ops.attention.reference``), from the places
 and intervals that the fast paths use. B batch, H heads, R rounds, L length, Q queries (``rows`` holds their positions).
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from reformer.ops import places_in_segments, sort_by_bucket
-from reformer.ops.tiled_attention import interval_plan
+from reformer.ops import Reach, places_in_segments, sort_by_bucket
+from reformer.ops.attention.eager.plan import interval_plan
 
 
 def full_visible(segments: Tensor, rows: Tensor, *, causal: bool, shared_qk: bool) -> Tensor:
@@ -73,17 +73,20 @@ class LSHVisibility:
         self.pattern, self.chunk_len = pattern, chunk_len
         self.reach = range(-n_chunks_before, n_chunks_after + 1)
         H = buckets.shape[1]
+        reach = Reach.lsh(
+            chunk_len=chunk_len,
+            pattern=pattern,
+            causal=causal,
+            window=window,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=n_chunks_after,
+        )
         plan = interval_plan(
             sort_by_bucket(buckets, segments).flatten(0, 1),
             buckets.flatten(0, 1).long(),
             segments.repeat_interleave(H, dim=0),
-            causal=causal,
-            exclude_self=True,
+            reach._replace(pattern="bucket") if pattern == "trax" else reach,
             tile=chunk_len,
-            chunk_len=chunk_len if pattern == "paper" else None,
-            window=window,
-            n_chunks_before=n_chunks_before,
-            n_chunks_after=n_chunks_after,
         )
         assert plan.start_NRL is not None and plan.end_NRL is not None
         self.rank, self.start, self.end = (
@@ -119,14 +122,15 @@ class LSHVisibility:
     def _seen_in_round(self, rows: Tensor, index: int) -> Tensor:
         rank = self.rank[:, :, index, None]
         start, end = self.start[:, :, index, rows, None], self.end[:, :, index, rows, None]
-        return (rank >= start) & (rank < end)
+        seen: Tensor = (rank >= start) & (rank < end)
+        return seen
 
     def _trax_counts(self, rows: Tensor, n_rounds: int) -> Tensor:
         # Which chunk lies beside which depends on the number of rounds, for they stand end to end in a ring.
         chunk = self.rank // self.chunk_len
         B, H, _, L = chunk.shape
         per_round = -(-L // self.chunk_len)
-        counts = chunk.new_zeros(B, H, len(rows), L)
+        counts: Tensor = chunk.new_zeros(B, H, len(rows), L)
         for index in range(n_rounds):
             mine = index * per_round + chunk[:, :, index, rows]
             for offset in self.reach:

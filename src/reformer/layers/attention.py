@@ -9,25 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
 from reformer.layers.positions import rotate
 from reformer.ops import (
-    as_seed,
     derive_seed,
     full_attention,
-    local_attention,
-    lsh_attention,
+    hash_vectors,
     seeded_buckets,
     seeded_rotations,
     sort_by_bucket,
 )
+from reformer.ops.attention.local import attend_by_position, logit_scale
+from reformer.ops.attention.lsh import attend_by_bucket
+from reformer.ops.attention.reach import Dropout, Reach
+from reformer.ops.decoding import AttentionCache, decode_attention, prefill_cache
 from reformer.ops.hashing import Buckets, bucket_factors
-
-Saved = tuple[Tensor, ...]
 
 # Sub-streams of a layer's seed.
 _ROTATIONS, _ATTENTION_DROPOUT = 0, 1
-# In evaluation a missing seed means this one, so that results repeat.
-_EVALUATION_SEED = 0
 
 
 def split_width(d_model: int, n_heads: int, head_dim: int | None, d_attn: int | None) -> tuple[int, int]:
@@ -51,8 +50,10 @@ def split_width(d_model: int, n_heads: int, head_dim: int | None, d_attn: int | 
 class SelfAttention(nn.Module):
     """Projections, heads and replay around one attention op; subclasses say which.
 
-    ``forward(x [B, L, d_model])`` returns [B, L, d_model]. ``attend`` also returns what a replay must reuse (buckets).
+    ``forward(x [B, L, d_model])`` returns [B, L, d_model]. ``reach``: whom a token sees.
     """
+
+    reach: Reach
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
+        how: ParallelPass | DecodingStep | None = None,
         *,
         seed: int | Tensor | None = None,
         segment_ids: Tensor | None = None,
@@ -91,25 +93,56 @@ class SelfAttention(nn.Module):
         """Attention of x [B, L, d_model]; ``segment_ids`` [B, L] (negative: padding), ``position_ids`` [B, L] for rotary.
 
         ``seed`` decides rotations and dropout. None: drawn from torch's global generator in training, fixed in evaluation.
+        In a stack ``how`` says all that.
         """
-        seed = resolve_seed(seed, self.training)
-        return self.attend(x, seed, segment_ids, position_ids, None, self.training)[0]
+        if how is None:
+            seed = resolve_seed(seed, self.training)
+            how = ParallelPass(seed=seed, segment_ids=segment_ids, position_ids=position_ids)
+        return how.through(self, x)
 
-    def attend(
-        self,
-        x: Tensor,
-        seed: Tensor,
-        segment_ids: Tensor | None,
-        position_ids: Tensor | None,
-        saved: Saved | None,
-        training: bool,
-    ) -> tuple[Tensor, Saved]:
-        """(out, saved): a pure function of its arguments; with the ``saved`` of an earlier call it is replayed."""
-        q, k, v = self.project(x, position_ids)
-        dropout_p = self.dropout if training else 0.0
-        dropout_seed = derive_seed(seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None
-        out, saved = self._attend(q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed)
-        return self.join(out), saved
+    def run(self, x: Tensor, parallel: ParallelPass) -> Tensor:
+        """See ``Branch.run``."""
+        q, k, v = self.project(x, parallel.position_ids)
+        if not parallel.saved:
+            parallel.saved.extend(self.places(q, parallel))
+        dropout = None
+        if self.training and self.dropout > 0.0:
+            dropout = Dropout.of(self.dropout, derive_seed(parallel.seed, _ATTENTION_DROPOUT))
+        return self.join(self.attend(q, k, v, parallel.saved, parallel.segment_ids, dropout))
+
+    def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
+        """See ``Branch.step``: what the newest tokens see of the cache; a prompt is one parallel pass that fills it."""
+        new, cache = decoding.new, decoding.attention
+        q, k, v = self.project(x, new.position_ids)
+        if not new.in_parallel:
+            scale = logit_scale(q, k, self.scale)
+            return self.join(decode_attention(cache, q, k, v, new.counts, new.is_real, scale=scale))
+        saved: list[Tensor] = []
+        if cache.rotations is not None:
+            saved = _sorted_buckets(hash_vectors(q, cache.rotations, cache.factors), new.segment_ids)
+        counts = new.counts + (q.shape[2] if new.is_real is None else new.is_real.sum(1))
+        prefill_cache(cache, q, k, v, saved[0] if saved else None, counts, new.real_first)
+        return self.join(self.attend(q, k, v, saved, new.segment_ids, None))
+
+    def empty_cache(
+        self, *, batch: int, max_len: int, seed: Tensor, n_buckets: Buckets, dtype: torch.dtype, device: torch.device
+    ) -> AttentionCache:
+        """What a generation of ``batch`` rows of at most ``max_len`` tokens remembers of this layer: nothing yet.
+
+        LSH layers hash with the rotations that ``run`` has under ``seed``, into ``n_buckets`` whatever their own number.
+        """
+        return AttentionCache(
+            self.reach,
+            batch=batch,
+            heads=self.n_heads,
+            key_width=self.head_dim,
+            value_width=self.head_dim,
+            max_len=max_len,
+            dtype=dtype,
+            device=device,
+            impl="auto" if self.impl == "auto" else "eager",
+            **self.hashing(seed, n_buckets, device),
+        )
 
     def project(self, x: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
         """(q, k, v) [B, H, L, D] as they enter the attention op, rotated where the layer is rotary; k is None for shared QK."""
@@ -118,27 +151,34 @@ class SelfAttention(nn.Module):
         if self.rotary:
             q = rotate(q, position_ids)
             k = None if k is None else rotate(k, position_ids)
-        return q, k, v
+        return q, k, v.to(q.dtype)
 
     def join(self, out: Tensor) -> Tensor:
         """What the heads found [B, H, L, D] as the layer's output [B, L, d_model]."""
         return self.to_out(out.transpose(1, 2).flatten(2))
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+    def places(self, q: Tensor, parallel: ParallelPass) -> list[Tensor]:
+        """What a replay must not compute again; nothing, where attention goes by position."""
+        return []
 
-    def _attend(
+    def hashing(self, seed: Tensor, n_buckets: Buckets, device: torch.device) -> dict[str, Any]:
+        """What a cache needs to hash with; nothing, where attention goes by position."""
+        return {}
+
+    def attend(
         self,
         q: Tensor,
         k: Tensor | None,
         v: Tensor,
-        seed: Tensor,
+        saved: list[Tensor],
         segment_ids: Tensor | None,
-        saved: Saved | None,
-        dropout_p: float,
-        dropout_seed: Tensor | None,
-    ) -> tuple[Tensor, Saved]:
+        dropout: Dropout | None,
+    ) -> Tensor:
+        """The attention op [B, H, L, D] of what ``project`` and ``places`` returned."""
         raise TypeError(f"{type(self).__name__} names no attention; use LSH-, Local- or FullSelfAttention")
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
 
 
 class LSHSelfAttention(SelfAttention):
@@ -170,13 +210,15 @@ class LSHSelfAttention(SelfAttention):
         self.n_hashes, self.n_buckets = n_hashes, n_buckets
         if n_chunks_after is None:
             n_chunks_after = 0 if causal or pattern == "bucket" else 1
-        self.options: dict[str, Any] = {
-            "chunk_len": chunk_len,
-            "pattern": pattern,
-            "window": window,
-            "n_chunks_before": n_chunks_before,
-            "n_chunks_after": n_chunks_after,
-        }
+        self.chunk_len = chunk_len
+        self.reach = Reach.lsh(
+            chunk_len=chunk_len,
+            pattern=pattern,
+            causal=causal,
+            window=window,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=n_chunks_after,
+        )
 
     def rotations(self, seed: Tensor, n_buckets: Buckets, device: torch.device) -> Tensor:
         """The rotations [H, D, R, columns] that ``attend`` hashes with under this seed and number of buckets."""
@@ -189,33 +231,45 @@ class LSHSelfAttention(SelfAttention):
             device=device,
         )
 
-    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
-        if saved is None:
-            buckets = seeded_buckets(
-                q,
-                derive_seed(seed, _ROTATIONS),
-                n_hashes=self.n_hashes,
-                n_buckets=self.n_buckets,
-                chunk_len=self.options["chunk_len"],
-                segment_ids=segment_ids,
-            )
-            # Kept until the backward pass, for every layer: half the size will do.
-            saved = buckets.int(), sort_by_bucket(buckets, segment_ids).int()
-        buckets, order = saved
-        out = lsh_attention(
+    def hashing(self, seed: Tensor, n_buckets: Buckets, device: torch.device) -> dict[str, Any]:
+        """Rotations under ``seed``, and the number of buckets."""
+        return {"rotations": self.rotations(seed, n_buckets, device), "n_buckets": n_buckets}
+
+    def places(self, q: Tensor, parallel: ParallelPass) -> list[Tensor]:
+        """[buckets, order]: computed once, reused in the backward pass."""
+        buckets = seeded_buckets(
             q,
-            v.to(q.dtype),
+            derive_seed(parallel.seed, _ROTATIONS),
+            n_hashes=self.n_hashes,
+            n_buckets=self.n_buckets,
+            chunk_len=self.chunk_len,
+            segment_ids=parallel.segment_ids,
+        )
+        return _sorted_buckets(buckets, parallel.segment_ids)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        saved: list[Tensor],
+        segment_ids: Tensor | None,
+        dropout: Dropout | None,
+    ) -> Tensor:
+        """``reformer.ops.lsh_attention``."""
+        buckets, order = saved
+        scale = 1.0 if self.scale is None else self.scale
+        return attend_by_bucket(
+            q,
+            v,
             buckets,
-            causal=self.causal,
+            self.reach,
             segment_ids=segment_ids,
-            scale=1.0 if self.scale is None else self.scale,
-            dropout_p=dropout_p,
-            dropout_seed=dropout_seed,
+            scale=scale,
+            dropout=dropout,
             order=order,
             impl=self.impl,
-            **self.options,
-        )
-        return out, saved
+        )[0]
 
 
 class LocalSelfAttention(SelfAttention):
@@ -238,55 +292,63 @@ class LocalSelfAttention(SelfAttention):
         **common: Any,
     ) -> None:
         super().__init__(d_model, n_heads, causal=causal, **common)
-        self.wrap = wrap
-        if (chunk_len is None) == (window is None):
-            raise ValueError(f"give exactly one of chunk_len and window, got chunk_len={chunk_len}, window={window}")
-        self.options: dict[str, Any] = {
-            "chunk_len": chunk_len,
-            "window": window,
-            "n_chunks_before": n_chunks_before,
-            "n_chunks_after": (0 if causal else 1) if n_chunks_after is None else n_chunks_after,
-        }
-
-    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
-        out = local_attention(
-            q,
-            k,
-            v.to(q.dtype),
-            causal=self.causal,
-            wrap=self.wrap,
-            segment_ids=segment_ids,
-            scale=self.scale,
-            dropout_p=dropout_p,
-            dropout_seed=dropout_seed,
-            impl=self.impl,
-            **self.options,
+        self.reach = Reach.local(
+            shared_qk=self.shared_qk,
+            causal=causal,
+            chunk_len=chunk_len,
+            n_chunks_before=n_chunks_before,
+            n_chunks_after=(0 if causal else 1) if n_chunks_after is None else n_chunks_after,
+            window=window,
+            wrap=wrap,
         )
-        return out, ()
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        saved: list[Tensor],
+        segment_ids: Tensor | None,
+        dropout: Dropout | None,
+    ) -> Tensor:
+        """``reformer.ops.local_attention``."""
+        return attend_by_position(
+            q, k, v, self.reach, segment_ids=segment_ids, scale=self.scale, dropout=dropout, impl=self.impl
+        )[0]
 
 
 class FullSelfAttention(SelfAttention):
     """Attention to every token (``reformer.ops.full_attention``): the paper's shared QK, or separate keys."""
 
-    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):
+    def __init__(self, d_model: int, n_heads: int, **common: Any) -> None:
+        super().__init__(d_model, n_heads, **common)
+        self.reach = Reach.full(shared_qk=self.shared_qk, causal=self.causal)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        saved: list[Tensor],
+        segment_ids: Tensor | None,
+        dropout: Dropout | None,
+    ) -> Tensor:
+        """``reformer.ops.full_attention``."""
         out = full_attention(
             q,
             k,
-            v.to(q.dtype),
+            v,
             causal=self.causal,
             segment_ids=segment_ids,
             scale=self.scale,
-            dropout_p=dropout_p,
-            dropout_seed=dropout_seed,
+            dropout_p=0.0 if dropout is None else dropout.p,
+            dropout_seed=None if dropout is None else dropout.seed,
             impl=self.impl,
         )
-        return out, ()
+        assert isinstance(out, Tensor)
+        return out
 
 
-def resolve_seed(seed: int | Tensor | None, training: bool) -> Tensor:
-    """The seed as a 0-dim int64 tensor; None is a draw from torch's global generator in training, 0 in evaluation."""
-    if seed is not None:
-        return as_seed(seed)
-    if training:
-        return torch.randint(0, 2**62, ())
-    return as_seed(_EVALUATION_SEED)
+def _sorted_buckets(buckets: Tensor, segment_ids: Tensor | None) -> list[Tensor]:
+    # Kept until the backward pass, for every layer: half the size will do.
+    return [buckets.int(), sort_by_bucket(buckets, segment_ids).int()]

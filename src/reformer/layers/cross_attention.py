@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from reformer.layers.attention import resolve_seed, split_width
+from reformer.layers.attention import split_width
+from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
 from reformer.ops import cross_attention, derive_seed
 
 _ATTENTION_DROPOUT = 1
@@ -35,35 +36,56 @@ class CrossAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        memory: Tensor,
+        how: ParallelPass | DecodingStep | Tensor,
         *,
         segment_ids: Tensor | None = None,
         memory_segment_ids: Tensor | None = None,
         seed: int | Tensor | None = None,
     ) -> Tensor:
-        """``segment_ids`` [B, T], ``memory_segment_ids`` [B, S]: a token reads the memory of its own id, as in the op.
+        """By itself, ``how`` is the memory; in a stack it says all there is to say.
 
+        ``segment_ids`` [B, T], ``memory_segment_ids`` [B, S]: a token reads the memory of its own id, as in the op.
         ``seed`` decides dropout, as in ``SelfAttention.forward``.
         """
-        seed = resolve_seed(seed, self.training)
-        return self.attend(x, *self.read(memory), segment_ids, memory_segment_ids, seed, self.training)
+        if isinstance(how, Tensor):
+            how = ParallelPass(
+                seed=resolve_seed(seed, self.training),
+                segment_ids=segment_ids,
+                memory=how,
+                memory_segment_ids=memory_segment_ids,
+            )
+        return how.through(self, x)
 
-    def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, S, D] of the encoder's output, which in decoding are computed once."""
+    def run(self, x: Tensor, parallel: ParallelPass) -> Tensor:
+        """See ``Branch.run``."""
+        assert parallel.memory is not None
+        keys, values = self._read(parallel.memory)
+        drop = self.dropout if self.training else 0.0
+        seed = derive_seed(parallel.seed, _ATTENTION_DROPOUT) if drop > 0.0 else None
+        return self._attend(x, keys, values, parallel.segment_ids, parallel.memory_segment_ids, drop, seed)
+
+    def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
+        """See ``Branch.step``. Keys and values of the memory are computed once, in the first step of a generation."""
+        cache = decoding.memory
+        assert cache is not None
+        if cache.keys_values is None:
+            assert cache.memory is not None
+            cache.keys_values, cache.memory = self._read(cache.memory), None
+        return self._attend(x, *cache.keys_values, None, cache.segment_ids, 0.0, None)
+
+    def _read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         return self._heads(self.to_k(memory)), self._heads(self.to_v(memory))
 
-    def attend(
+    def _attend(
         self,
         x: Tensor,
         keys: Tensor,
         values: Tensor,
         segment_ids: Tensor | None,
         memory_segment_ids: Tensor | None,
-        seed: Tensor,
-        training: bool,
+        dropout_p: float,
+        dropout_seed: Tensor | None,
     ) -> Tensor:
-        """[B, T, d_model]: a pure function of its arguments."""
-        dropout_p = self.dropout if training else 0.0
         out = cross_attention(
             self._heads(self.to_q(x)),
             keys,
@@ -71,7 +93,7 @@ class CrossAttention(nn.Module):
             query_segment_ids=segment_ids,
             key_segment_ids=memory_segment_ids,
             dropout_p=dropout_p,
-            dropout_seed=derive_seed(seed, _ATTENTION_DROPOUT) if dropout_p > 0.0 else None,
+            dropout_seed=dropout_seed,
             impl=self.impl,
         )
         return self.to_out(out.transpose(1, 2).flatten(2))

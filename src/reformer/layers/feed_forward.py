@@ -1,18 +1,25 @@
 """The position-wise feed-forward layer, chunked over the sequence."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from reformer.ops import chunked_feed_forward, derive_seed
-from reformer.ops.checks import require_choice
-from reformer.ops.chunking import ACTIVATIONS
+from reformer.layers.held import HeldTensors
+from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
+from reformer.ops import ACTIVATIONS, activate, derive_seed, dropout, in_chunks
+from reformer.ops.checks import require_at_least, require_choice
+
+# The parameters of the layer before it was made of two Linears, in files written then.
+_EARLIER_NAMES = {"w_in": "w_in.weight", "b_in": "w_in.bias", "w_out": "w_out.weight", "b_out": "w_out.bias"}
 
 
 class FeedForward(nn.Module):
     """x [B, L, d_model] → activation → [B, L, d_model] (paper, section 3 "Chunking"): relu, gelu, gelu_tanh or swiglu.
 
-    ``chunk_len`` positions at a time (None: all), which changes memory, not the result. ``dropout`` is that of the hidden
-    units.
+    Two Linears, called slice by slice: ``w_in`` (for "swiglu" with 2·d_ff outputs, gate first) and ``w_out``.
+    ``chunk_len`` positions at a time (None: the hidden layer is kept for the backward pass), which changes memory, not the
+    result. ``dropout`` is that of the hidden units. Raises ValueError for an unknown activation.
     """
 
     def __init__(
@@ -26,35 +33,45 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         require_choice("activation", activation, ACTIVATIONS)
+        if chunk_len is not None:
+            require_at_least("chunk_len", chunk_len, 1)
         self.activation, self.chunk_len, self.dropout = activation, chunk_len, dropout
         hidden = 2 * d_ff if activation == "swiglu" else d_ff
-        self.w_in = nn.Parameter(torch.empty(hidden, d_model))
-        self.b_in = nn.Parameter(torch.empty(hidden))
-        self.w_out = nn.Parameter(torch.empty(d_model, d_ff))
-        self.b_out = nn.Parameter(torch.empty(d_model))
+        # Drawn once, below: a seed gives the weights that it always gave.
+        self.w_in = nn.utils.skip_init(nn.Linear, d_model, hidden, device=torch.get_default_device())
+        self.w_out = nn.utils.skip_init(nn.Linear, d_ff, d_model, device=torch.get_default_device())
         self.reset_parameters()
+        self.register_load_state_dict_pre_hook(_rename_earlier)
 
     def reset_parameters(self) -> None:
         """Xavier weights, zero biases."""
-        nn.init.xavier_uniform_(self.w_in)
-        nn.init.xavier_uniform_(self.w_out)
-        nn.init.zeros_(self.b_in)
-        nn.init.zeros_(self.b_out)
+        for linear in (self.w_in, self.w_out):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor, *, seed: Tensor | None = None, training: bool | None = None) -> Tensor:
-        """The layer's output; ``training=None`` means ``self.training``."""
-        training = self.training if training is None else training
-        dropout_p = self.dropout if training else 0.0
-        if dropout_p > 0.0 and seed is None:
-            seed = torch.randint(0, 2**62, ())
-        return chunked_feed_forward(
-            x,
-            self.w_in,
-            self.b_in,
-            self.w_out,
-            self.b_out,
-            activation=self.activation,
-            chunk_len=self.chunk_len,
-            dropout_p=dropout_p,
-            dropout_seed=derive_seed(seed, 0) if seed is not None and dropout_p > 0.0 else None,
-        )
+    def forward(
+        self, x: Tensor, how: ParallelPass | DecodingStep | None = None, *, seed: Tensor | None = None
+    ) -> Tensor:
+        """The layer's output [B, L, d_model]; by itself (``how`` None), ``seed`` as in ``SelfAttention.forward``."""
+        return (ParallelPass(seed=resolve_seed(seed, self.training)) if how is None else how).through(self, x)
+
+    def run(self, x: Tensor, parallel: ParallelPass) -> Tensor:
+        """See ``Branch.run``."""
+        drop = self.dropout if self.training else 0.0
+        seed = derive_seed(parallel.seed, 0) if drop > 0.0 else None
+
+        def of_slice(part: Tensor, first_position: int) -> Tensor:
+            active = activate(self.w_in(part), self.activation)
+            return self.w_out(dropout(active, drop, seed, first_position=first_position))
+
+        return in_chunks(of_slice, x, self.chunk_len, again=HeldTensors(self).in_place)
+
+    def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
+        """See ``Branch.step``."""
+        return in_chunks(lambda part, _: self.w_out(activate(self.w_in(part), self.activation)), x, self.chunk_len)
+
+
+def _rename_earlier(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for earlier, name in _EARLIER_NAMES.items():
+        if prefix + earlier in state:
+            state[prefix + name] = state.pop(prefix + earlier)

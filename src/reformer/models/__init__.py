@@ -4,8 +4,7 @@ from reformer.models.config import ATTENTION_KINDS, POSITIONS, ReformerConfig
 from reformer.models.decoding import DecodingState
 from reformer.models.encoder_decoder import EncoderDecoderState, ReformerEncoderDecoder
 from reformer.models.encoder_decoder_config import EncoderDecoderConfig
-from reformer.models.language_model import ReformerLM
-from reformer.models.trunk import ReformerTrunk
+from reformer.models.language_model import ReformerLM, ReformerTrunk
 
 __all__ = [
     "ATTENTION_KINDS",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from reformer.layers.attention import split_width
 from reformer.layers.reversible import require_streams
+from reformer.ops.attention.reach import PATTERNS
 from reformer.ops.checks import require_at_least, require_choice
 from reformer.ops.chunking import ACTIVATIONS
 from reformer.ops.hashing import bucket_factors
-from reformer.ops.lsh_attention import PATTERNS
 
 ATTENTION_KINDS = ("lsh", "local", "full")
 POSITIONS = ("axial", "learned", "sinusoidal", "rotary", "rotary-local", "none")

@@ -5,21 +5,18 @@ B batch, T new tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reformer.layers.decoding import Memory, NewTokens, decode_stack, empty_caches, real_tokens_first
-from reformer.layers.reversible import ReversibleStack
+from reformer.layers import DecodingStep, MemoryCache, NewTokens, ReversibleStack
 from reformer.models.config import ReformerConfig
 from reformer.ops import as_seed, automatic_n_buckets, derive_seed
 from reformer.ops.checks import require_at_least, require_integer, require_shape
+from reformer.ops.decoding import AttentionCache
 from reformer.ops.hashing import Buckets, bucket_factors
-
-if TYPE_CHECKING:
-    from reformer.models.trunk import ReformerTrunk
 
 STACK_SEED = 0
 
@@ -28,7 +25,6 @@ class Decoding(Protocol):
     """What a decoding state needs of a model."""
 
     stack: ReversibleStack
-    norm: nn.LayerNorm
 
     @property
     def config(self) -> ReformerConfig:
@@ -65,19 +61,33 @@ class DecodingState:
         self.length, self.max_len = 0, max_len
         n_buckets = config.n_buckets
         self.n_buckets: Buckets = automatic_n_buckets(max_len, config.lsh_chunk_len) if n_buckets is None else n_buckets
-        self.counts = torch.zeros(batch_size, dtype=torch.int64, device=model.norm.weight.device)
-        self.caches = empty_caches(
-            model.stack,
-            batch=batch_size,
-            max_len=max_len,
-            seed=derive_seed(as_seed(seed), STACK_SEED),
-            n_buckets=self.n_buckets,
-        )
+        self.counts = torch.zeros(batch_size, dtype=torch.int64, device="cpu")
+        self.seed = as_seed(seed)
+        # Made with the first tokens, whose device and dtype the layers may not tell (weights offloaded or quantised).
+        self.caches: list[AttentionCache] = []
 
     @property
     def batch_size(self) -> int:
         """Rows."""
         return self.counts.shape[0]
+
+    def begin(self, stack: ReversibleStack, dtype: torch.dtype, device: torch.device) -> None:
+        """Make the layers' caches, with the rotations of the parallel pass under the same seed, if they are not there."""
+        if self.caches:
+            return
+        self.counts = self.counts.to(device)
+        seeds = stack.seeds(derive_seed(self.seed, STACK_SEED))
+        self.caches = [
+            layer.attention.empty_cache(
+                batch=self.batch_size,
+                max_len=self.max_len,
+                seed=seed,
+                n_buckets=self.n_buckets,
+                dtype=dtype,
+                device=device,
+            )
+            for layer, (seed, _, _) in zip(stack.layers, seeds)
+        ]
 
     def reorder(self, rows: Tensor) -> None:
         """Row b becomes what row ``rows[b]`` was (beam search); ``rows`` may be more or fewer than the batch.
@@ -94,8 +104,8 @@ class DecodingState:
     def to_tensors(self) -> dict[str, Tensor]:
         """Everything, the rotations too, as tensors that safetensors can save."""
         numbers = {"length": self.length, "max_len": self.max_len, "n_buckets": bucket_factors(self.n_buckets)}
-        tensors = {name: torch.tensor(number) for name, number in numbers.items()}
-        tensors["counts"] = self.counts.clone()
+        tensors = {name: torch.tensor(number, dtype=torch.int64, device="cpu") for name, number in numbers.items()}
+        tensors["seed"], tensors["counts"] = self.seed.clone(), self.counts.clone()
         for index, cache in enumerate(self.caches):
             tensors |= {f"layers.{index}.{name}": x for name, x in cache.to_tensors(self.length).items()}
         return tensors
@@ -110,38 +120,29 @@ class DecodingState:
         if missing:
             raise ValueError(f"these are not the tensors of a decoding state: {', '.join(missing)} missing")
         counts = tensors["counts"]
-        state = cls(model, counts.shape[0], int(tensors["max_len"]), 0)
+        # States of earlier versions have no seed; their caches hold the rotations.
+        state = cls(model, counts.shape[0], int(tensors["max_len"]), tensors.get("seed", as_seed(0)))
         if bucket_factors(state.n_buckets) != tuple(tensors["n_buckets"].tolist()):
             raise ValueError(
                 f"this state was made with n_buckets={tensors['n_buckets'].tolist()}, "
                 f"the model makes {list(bucket_factors(state.n_buckets))}; use the model that made it"
             )
         state.length = int(tensors["length"])
-        state.counts = counts.to(state.counts.device, torch.int64).clone()
+        state.counts = counts.to(torch.int64).clone()
+        layers = {name: x for name, x in tensors.items() if name.startswith("layers.")}
+        if state.length == 0 and not layers:
+            return state
+        some = next(model.stack.parameters())
+        keys = layers.get("layers.0.keys")
+        state.begin(model.stack, some.dtype if keys is None else keys.dtype, some.device)
         for index, cache in enumerate(state.caches):
             prefix = f"layers.{index}."
-            own = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+            own = {name.removeprefix(prefix): x for name, x in layers.items() if name.startswith(prefix)}
             try:
                 cache.from_tensors(own, state.length, state.counts)
             except ValueError as error:
                 raise ValueError(f"layer {index} of this state does not fit the model: {error}") from None
         return state
-
-
-def decode_hidden(
-    model: ReformerTrunk,
-    tokens: Tensor | None,
-    state: DecodingState,
-    segment_ids: Tensor | None,
-    inputs_embeds: Tensor | None,
-    last_only: bool,
-) -> Tensor:
-    """See ``ReformerTrunk.decode_hidden``."""
-    if (tokens is None) == (inputs_embeds is None):
-        raise ValueError("give exactly one of tokens and inputs_embeds")
-    x = model.embedding(tokens) if inputs_embeds is None else inputs_embeds
-    y1, y2 = decode_streams(model, x, state, segment_ids, last_only)
-    return model.norm(torch.cat([y1, y2], dim=-1))
 
 
 def decode_streams(
@@ -150,7 +151,7 @@ def decode_streams(
     state: DecodingState,
     segment_ids: Tensor | None,
     last_only: bool,
-    memory: Memory | None = None,
+    memories: Sequence[MemoryCache] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Both streams [B, T, d_model] after the stack, of the embeddings x [B, T, d_model] of the next tokens."""
     require_shape(
@@ -163,11 +164,15 @@ def decode_streams(
             f"{state.length} tokens and {T} new ones exceed the state's max_len={state.max_len}; "
             f"make the state with max_len of at least {state.length + T}"
         )
+    state.begin(model.stack, x.dtype, x.device)
     new = _new_tokens(state, T, segment_ids)
     x = model.add_positions(x, new.position_ids)
-    for cache in state.caches:
+    steps = []
+    for index, cache in enumerate(state.caches):
         cache.reserve(state.length + T)
-    y1, y2 = decode_stack(model.stack, x, x, state.caches, new, memory)
+        memory = None if memories is None else memories[index]
+        steps.append(DecodingStep(new=new, attention=cache, memory=memory))
+    y1, y2 = model.stack(x, x, decoding=steps)
     state.length += T
     state.counts = state.counts + (T if new.is_real is None else new.is_real.sum(1))
     return (y1[:, -1:], y2[:, -1:]) if last_only else (y1, y2)
@@ -179,7 +184,7 @@ def _new_tokens(state: DecodingState, T: int, segment_ids: Tensor | None) -> New
     in_parallel = state.length == 0 and T > 1
     before = state.counts[:, None]
     if is_real is None:
-        places = None if state.length == 0 else before + torch.arange(T, device=before.device)
+        places = None if state.length == 0 else before + torch.arange(T, dtype=torch.int64, device=before.device)
     else:
         places = (before + is_real.cumsum(1) - 1).masked_fill(~is_real, 0)
     return NewTokens(
@@ -187,8 +192,13 @@ def _new_tokens(state: DecodingState, T: int, segment_ids: Tensor | None) -> New
         is_real=is_real,
         position_ids=places,
         in_parallel=in_parallel,
-        real_first=real_tokens_first(is_real) if in_parallel and is_real is not None else None,
+        real_first=_real_first(is_real) if in_parallel and is_real is not None else None,
     )
+
+
+def _real_first(is_real: Tensor) -> Tensor:
+    """Columns [B, T]: those of real tokens in their order, then those of padding."""
+    return torch.sort((~is_real).int(), dim=1, stable=True).indices
 
 
 def _real_tokens(segment_ids: Tensor, batch: int, T: int) -> Tensor | None:

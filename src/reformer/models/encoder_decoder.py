@@ -5,22 +5,22 @@ B batch, S source length, T target length, V target vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reformer.layers import CrossAttention
-from reformer.layers.attention import resolve_seed
-from reformer.layers.decoding import Memory, read_memory
+from reformer.layers import CrossAttention, MemoryCache
+from reformer.layers.held import HeldTensors
+from reformer.layers.passes import resolve_seed
+from reformer.models.building import initialise, learned_positions, reset_parameters, reversible_stack, with_positions
 from reformer.models.changes import with_changed_config
 from reformer.models.decoding import DecodingState, decode_streams, require_one_segment
 from reformer.models.encoder_decoder_config import EncoderDecoderConfig
-from reformer.models.head import TiedHead
-from reformer.models.trunk import initialise, learned_positions, reversible_stack, with_positions
-from reformer.ops import chunked_cross_entropy, derive_seed, dropout, places_in_segments
+from reformer.models.head import logits_function, make_head
+from reformer.ops import chunked_loss, derive_seed, dropout, places_in_segments
 from reformer.ops.checks import require_shape
 
 # Sub-streams of a call's seed; the decoder's stack is that of a language model, so its stream is STACK_SEED, 0.
@@ -32,12 +32,13 @@ class EncoderDecoderState:
     """A translation so far, of B rows: the decoder's own state, and what it reads of the encoder's output."""
 
     decoder: DecodingState
-    memory: Memory
+    memories: list[MemoryCache]
 
     def reorder(self, rows: Tensor) -> None:
         """Row b becomes what row ``rows[b]`` was; see ``DecodingState.reorder``."""
         self.decoder.reorder(rows)
-        self.memory = self.memory.rows(rows.long().to(self.decoder.counts.device))
+        for memory in self.memories:
+            memory.reorder(rows.long())
 
 
 class ReformerEncoderDecoder(nn.Module):
@@ -65,8 +66,12 @@ class ReformerEncoderDecoder(nn.Module):
         self.memory_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.stack = reversible_stack(config, [_cross_attention(config) for _ in config.attention])
         self.norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
-        self.head = TiedHead(config.vocab_size) if config.tie_embeddings else nn.Linear(D, config.vocab_size)
+        self.head = make_head(config, streams=1)
         initialise(self, config)
+
+    def reset_parameters(self) -> None:
+        """First weights anew: after ``to_empty`` of a model that was made on the meta device."""
+        reset_parameters(self, self.config)
 
     def forward(
         self,
@@ -108,17 +113,17 @@ class ReformerEncoderDecoder(nn.Module):
             memory=memory,
             memory_segment_ids=source_segment_ids,
         )
-        x, weight, bias = self._head_arguments(self.norm((y1 + y2) / 2))
+        hidden = self.norm((y1 + y2) / 2)
         if targets is None:
-            return F.linear(x, weight, bias)
-        return chunked_cross_entropy(
-            x,
-            weight,
-            bias,
+            return self._to_logits(hidden)(hidden)
+        return chunked_loss(
+            self._to_logits(hidden),
+            hidden,
             targets,
             chunk_len=self.config.loss_chunk_len,
             reduction=reduction,
             label_smoothing=label_smoothing,
+            again=HeldTensors(self.head).in_place,
         )
 
     def encode(
@@ -166,7 +171,8 @@ class ReformerEncoderDecoder(nn.Module):
         if source_segment_ids is not None:
             require_one_segment("source_segment_ids", source_segment_ids)
         decoder = DecodingState(self, memory.shape[0], max_len, seed)
-        return EncoderDecoderState(decoder, read_memory(self.stack, memory, source_segment_ids))
+        memories = [MemoryCache(memory=memory, segment_ids=source_segment_ids) for _ in self.config.attention]
+        return EncoderDecoderState(decoder, memories)
 
     @torch.no_grad()
     def decode(
@@ -179,8 +185,9 @@ class ReformerEncoderDecoder(nn.Module):
     ) -> Tensor:
         """Logits [B, T, V] of the next target tokens [B, T] (``last_only``: [B, 1, V]); as ``ReformerLM.decode``."""
         x = self._target_embeddings(tokens)
-        y1, y2 = decode_streams(self, x, state.decoder, segment_ids, last_only, state.memory)
-        return F.linear(*self._head_arguments(self.norm((y1 + y2) / 2)))
+        y1, y2 = decode_streams(self, x, state.decoder, segment_ids, last_only, state.memories)
+        hidden = self.norm((y1 + y2) / 2)
+        return self._to_logits(hidden)(hidden)
 
     def shift_right(self, tokens: Tensor) -> Tensor:
         """Inputs [B, T] whose targets are ``tokens`` [B, T]: the start id, then all tokens but the last."""
@@ -218,11 +225,8 @@ class ReformerEncoderDecoder(nn.Module):
         x = with_positions(config, learned, x, _places(segment_ids))
         return dropout(x, config.dropout if self.training else 0.0, seed)
 
-    def _head_arguments(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(x, weight, bias) with logits = x · weightᵀ + bias."""
-        if isinstance(self.head, TiedHead):
-            return hidden, self.embedding.weight[: self.config.vocab_size], self.head.bias
-        return hidden, self.head.weight, self.head.bias
+    def _to_logits(self, hidden: Tensor) -> Callable[[Tensor], Tensor]:
+        return logits_function(self.config, self.head, self.embedding, hidden.device)
 
 
 def _cross_attention(config: EncoderDecoderConfig) -> CrossAttention:

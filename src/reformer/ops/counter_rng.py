@@ -30,7 +30,7 @@ def as_seed(seed: int | Tensor) -> Tensor:
         raise TypeError(f"a seed must be an int or an int64 tensor of one element, got {type(seed).__name__}")
     if not -(2**63) <= seed < 2**63:
         raise ValueError(f"a seed must fit into 64 bits, at most {2**63 - 1}, got {seed}")
-    return torch.tensor(seed, dtype=torch.int64)
+    return torch.tensor(seed, dtype=torch.int64, device="cpu")
 
 
 def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
@@ -49,7 +49,7 @@ def derive_seed(seed: Tensor, *coordinates: int) -> Tensor:
 def _is_known(seed: Tensor) -> bool:
     """Whether the number is there to be read: on the CPU, and neither traced nor one of a batch."""
     is_plain = type(seed) is Tensor and seed.device.type == "cpu" and seed.dim() == 0
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    is_traced = torch.compiler.is_compiling() or torch._C._is_tracing()
     return is_plain and not is_traced and not torch._C._functorch.is_functorch_wrapped_tensor(seed)
 
 

@@ -6,22 +6,21 @@ factorised, b = b1·b2·..: one small hash per factor, combined as h1 + b1·h2 +
 B batch, H heads, R hash rounds, L length, D head size.
 """
 
-import importlib
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from reformer.ops import native
+from reformer.ops.attention import native
+from reformer.ops.attention.dispatch import obstacle
+from reformer.ops.attention.native import hashing as native_hashing
 from reformer.ops.checks import require_at_least, require_float, require_integer, require_shape
-from reformer.ops.implementations import obstacle
-from reformer.ops.native import hashing as native_hashing
 
 Buckets = int | Sequence[int]
 
 # The product [B, H, R, slice, Σ b_f / 2] is made slice by slice, so that it never exists for the whole length.
-_SLICE_ELEMENTS = 2**22
+SLICE_ELEMENTS = 2**22
 
 
 def bucket_factors(n_buckets: Buckets) -> tuple[int, ...]:
@@ -43,8 +42,8 @@ def automatic_n_buckets(length: int, chunk_len: int) -> int | tuple[int, int]:
     """The paper's b = 2·L/chunk_len, rounded to a power of two, at least 2; factorised in two from 256 buckets on."""
     bits = max(1, round(math.log2(max(2.0 * length / chunk_len, 2.0))))
     if bits < 8:
-        return 2**bits
-    return 2 ** (bits // 2), 2 ** (bits - bits // 2)
+        return 1 << bits
+    return 1 << bits // 2, 1 << bits - bits // 2
 
 
 def random_rotations(
@@ -102,13 +101,16 @@ def hash_vectors(x: Tensor, rotations: Tensor, n_buckets: Buckets) -> Tensor:
         (x.shape[1], x.shape[3], None, sum(factors) // 2),
         f"[heads, head_dim, n_hashes, columns for n_buckets={n_buckets}]",
     )
-    return torch.ops.reformer.hash_vectors(x.detach(), rotations.detach(), list(factors))
+    buckets: Tensor = _hash_vectors(x.detach(), rotations.detach(), list(factors))
+    return buckets
 
 
 @torch.library.custom_op("reformer::hash_vectors", mutates_args=())
 def _hash_vectors(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
     if obstacle("triton", x.device, x.dtype, x.shape[-1]) is None:
-        return importlib.import_module("reformer.ops.triton.hashing").hash_vectors_triton(x, rotations, factors)
+        from reformer.ops.attention.triton.hashing import hash_vectors_triton
+
+        return hash_vectors_triton(x, rotations, factors)
     if native.obstacle(x.device, x.dtype, x.shape[-1]) is None:
         return native_hashing.hash_vectors(x, rotations, factors)
     return hash_by_slices(x, rotations, factors)
@@ -121,17 +123,17 @@ def hash_by_slices(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tens
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     flat_rotations = rotations.to(dtype).reshape(H, D, R * columns)
     buckets = torch.empty(B, H, R, L, dtype=torch.int64, device=x.device)
-    step = max(1, _SLICE_ELEMENTS // (B * H * R * columns))
+    step = max(1, SLICE_ELEMENTS // (B * H * R * columns))
     with torch.autocast(x.device.type, enabled=False):
         for first in range(0, L, step):
             part = x[:, :, first : first + step].to(dtype)
-            rotated = (part @ flat_rotations).unflatten(-1, (R, columns))
+            rotated = (part @ flat_rotations).view(B, H, -1, R, columns)
             buckets[..., first : first + step] = _combined_argmax(rotated, factors).transpose(2, 3)
     return buckets
 
 
 @_hash_vectors.register_fake
-def _(x, rotations, factors):
+def _(x: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
     return torch.empty(x.shape[0], x.shape[1], rotations.shape[2], x.shape[2], dtype=torch.int64, device=x.device)
 
 
@@ -150,7 +152,8 @@ def seeded_buckets(
     for padding), so that neither padding nor the other rows of a batch change how a row is hashed.
     """
     factors = [] if n_buckets is None else list(bucket_factors(n_buckets))
-    return torch.ops.reformer.seeded_buckets(x.detach(), seed, segment_ids, n_hashes, factors, chunk_len)
+    buckets: Tensor = _seeded_buckets(x.detach(), seed, segment_ids, n_hashes, factors, chunk_len)
+    return buckets
 
 
 @torch.library.custom_op("reformer::seeded_buckets", mutates_args=())
@@ -171,19 +174,21 @@ def _seeded_buckets(
     row_buckets = [automatic_n_buckets(max(length, 1), chunk_len) for length in row_lengths]
     buckets = torch.empty(B, H, n_hashes, L, dtype=torch.int64, device=x.device)
     for n_buckets in sorted(set(row_buckets), key=str):
-        rows = torch.tensor([b for b in range(B) if row_buckets[b] == n_buckets], device=x.device)
+        rows = torch.tensor([b for b in range(B) if row_buckets[b] == n_buckets], dtype=torch.int64, device=x.device)
         buckets[rows] = hash_rows(x[rows], n_buckets)
     return buckets
 
 
 @_seeded_buckets.register_fake
-def _(x, seed, segment_ids, n_hashes, factors, chunk_len):
+def _(
+    x: Tensor, seed: Tensor, segment_ids: Tensor | None, n_hashes: int, factors: Sequence[int], chunk_len: int
+) -> Tensor:
     return torch.empty(x.shape[0], x.shape[1], n_hashes, x.shape[2], dtype=torch.int64, device=x.device)
 
 
 def _combined_argmax(rotated: Tensor, factors: Sequence[int]) -> Tensor:
     total, stride = None, 1
-    for part, factor in zip(rotated.split([f // 2 for f in factors], dim=-1), factors):
+    for part, factor in zip(torch.split(rotated, [f // 2 for f in factors], dim=-1), factors):
         highest, at_highest = part.max(dim=-1)
         lowest, at_lowest = part.min(dim=-1)
         # max and min give the first index of a tie; between the halves the first one, [xR], wins.
@@ -202,10 +207,13 @@ def sort_by_bucket(buckets: Tensor, segment_ids: Tensor | None = None) -> Tensor
     """
     require_integer("buckets", buckets)
     require_shape("buckets", buckets, (None, None, None, None), "[batch, heads, n_hashes, length]")
+    if min(buckets.shape) < 1:
+        raise ValueError(f"buckets must have at least one element along every axis, got {list(buckets.shape)}")
     if segment_ids is not None:
         require_integer("segment_ids", segment_ids)
         require_shape("segment_ids", segment_ids, (buckets.shape[0], buckets.shape[-1]), "[batch, length], as buckets,")
-    return torch.ops.reformer.sort_by_bucket(buckets, segment_ids)
+    order: Tensor = _sort_by_bucket(buckets, segment_ids)
+    return order
 
 
 @torch.library.custom_op("reformer::sort_by_bucket", mutates_args=())
@@ -216,7 +224,7 @@ def _sort_by_bucket(buckets: Tensor, segment_ids: Tensor | None) -> Tensor:
 
 
 @_sort_by_bucket.register_fake
-def _(buckets, segment_ids):
+def _(buckets: Tensor, segment_ids: Tensor | None) -> Tensor:
     return torch.empty(buckets.shape, dtype=torch.int64, device=buckets.device)
 
 
@@ -230,7 +238,7 @@ def sort_by_torch(buckets: Tensor, segment_ids: Tensor | None) -> Tensor:
     order = order.gather(-1, torch.sort(sorted_segments, dim=-1, stable=True).indices)
     # Padding came first; turn each row so that it comes last. (A largest id as its key would be some segment's own.)
     n_padding = (segments < 0).sum(-1)[:, None, None, None]
-    place = torch.arange(order.shape[-1], device=order.device)
+    place = torch.arange(order.shape[-1], dtype=torch.int64, device=order.device)
     return order.gather(-1, ((place + n_padding) % order.shape[-1]).expand_as(order))
 
 
@@ -241,7 +249,7 @@ def places_in_segments(segment_ids: Tensor) -> Tensor:
     """
     require_integer("segment_ids", segment_ids)
     order = torch.sort(segment_ids, dim=-1, stable=True).indices
-    place = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    place = torch.arange(order.shape[-1], dtype=torch.int64, device=order.device).expand_as(order)
     sorted_ids = segment_ids.gather(-1, order)
     is_first = torch.ones_like(sorted_ids, dtype=torch.bool)
     is_first[..., 1:] = sorted_ids[..., 1:] != sorted_ids[..., :-1]

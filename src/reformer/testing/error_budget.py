@@ -27,7 +27,7 @@ def outputs_and_gradients(
     outputs = (found,) if isinstance(found, Tensor) else tuple(found)
     generator = torch.Generator().manual_seed(seed)
     cotangents = [
-        torch.randn(y.shape, generator=generator).to(torch.bfloat16).to(dtype=y.dtype, device=y.device) for y in outputs
+        torch.randn(y.shape, generator=generator, dtype=torch.float32, device="cpu").bfloat16().to(y) for y in outputs
     ]
     gradients = torch.autograd.grad(outputs, leaves, cotangents)
     return {f"out{n}": y.detach() for n, y in enumerate(outputs)} | {f"grad{n}": g for n, g in enumerate(gradients)}

@@ -28,7 +28,8 @@ class LSHInputs:
 def exact_normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     """Normal numbers that bfloat16 holds exactly."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator).to(torch.bfloat16).to(dtype)
+    numbers = torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
+    return numbers.to(torch.bfloat16).to(dtype)
 
 
 def segment_layout(layout: str, batch: int, length: int) -> Tensor | None:
@@ -37,8 +38,9 @@ def segment_layout(layout: str, batch: int, length: int) -> Tensor | None:
         raise ValueError(f"layout must be one of {', '.join(map(repr, LAYOUTS))}, got {layout!r}")
     if layout == "none":
         return None
-    position = torch.arange(length).repeat(batch, 1)
-    padding = torch.arange(1, batch + 1)[:, None] * length // (2 * batch + 1)
+    row = torch.arange(batch, dtype=torch.int64, device="cpu")[:, None]
+    position = torch.arange(length, dtype=torch.int64, device="cpu").repeat(batch, 1)
+    padding = (row + 1) * length // (2 * batch + 1)
     if layout == "left":
         return torch.where(position < padding, -1, 0)
     if layout == "right":
@@ -48,10 +50,10 @@ def segment_layout(layout: str, batch: int, length: int) -> Tensor | None:
         return torch.where((position >= first) & (position < first + padding), -7, 0)
     if layout == "interleaved":
         # Two segments and padding by turns, not contiguous; the ids neither start at 0 nor are consecutive.
-        return torch.tensor([9, -1, 4])[(position + torch.arange(batch)[:, None]) % 3]
+        return torch.tensor([9, -1, 4], dtype=torch.int64, device="cpu")[(position + row) % 3]
     if layout == "packed":
         return (position >= length // 3).long() + (position >= length - length // 4).long() * 2
-    return torch.where(torch.arange(batch)[:, None] == batch - 1, -1, 0).expand(batch, length).clone()
+    return torch.where(row == batch - 1, -1, 0).expand(batch, length).clone()
 
 
 def lsh_inputs(
@@ -70,10 +72,10 @@ def lsh_inputs(
     """Random vectors and random buckets: harder than hashed ones, for buckets may be empty or hold nearly everyone."""
     generator = torch.Generator().manual_seed(seed + 1000)
     # The square skews the buckets' sizes.
-    buckets = (torch.rand(batch, heads, n_hashes, length, generator=generator).square() * n_buckets).long()
+    share = torch.rand(batch, heads, n_hashes, length, generator=generator, dtype=torch.float32, device="cpu").square()
     return LSHInputs(
         qk=exact_normal(batch, heads, length, head_dim, seed=seed, dtype=dtype),
         v=exact_normal(batch, heads, length, value_dim, seed=seed + 1, dtype=dtype),
-        buckets=buckets,
+        buckets=(share * n_buckets).long(),
         segment_ids=segment_layout(layout, batch, length),
     )

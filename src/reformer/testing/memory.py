@@ -1,5 +1,8 @@
 """Memory as a deterministic number: the tensors a computation makes, and what autograd keeps."""
 
+# mypy: disable-error-code="no-untyped-call"
+# torch gives its dispatch mode no types.
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +21,9 @@ class _Storages(TorchDispatchMode):
         self.bytes: dict[int, int] = {}
         self._kept: list[Tensor] | None = [] if keep else None
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and not leaf.is_meta:

@@ -29,8 +29,8 @@ def lsh_attention_oracle(
 ) -> tuple[Tensor, Tensor]:
     """(out, lse) of ``reformer.ops.lsh_attention`` in float64, token by token, without dropout."""
     B, H, L, _ = qk.shape
-    out = torch.zeros(*v.shape, dtype=torch.float64)
-    lse = torch.full((B, H, L), -math.inf, dtype=torch.float64)
+    out = torch.zeros(*v.shape, dtype=torch.float64, device="cpu")
+    lse = torch.full((B, H, L), -math.inf, dtype=torch.float64, device="cpu")
     for b in range(B):
         segments = [0] * L if segment_ids is None else segment_ids[b].tolist()
         for h in range(H):
@@ -65,8 +65,8 @@ def local_attention_oracle(
 ) -> tuple[Tensor, Tensor]:
     """(out, lse) of ``reformer.ops.local_attention`` in float64; neither ``chunk_len`` nor ``window``: full attention."""
     B, H, L, D = q.shape
-    out = torch.zeros(*v.shape, dtype=torch.float64)
-    lse = torch.full((B, H, L), -math.inf, dtype=torch.float64)
+    out = torch.zeros(*v.shape, dtype=torch.float64, device="cpu")
+    lse = torch.full((B, H, L), -math.inf, dtype=torch.float64, device="cpu")
     if scale is None:
         scale = 1.0 if k is None else 1.0 / math.sqrt(D)
     for b in range(B):

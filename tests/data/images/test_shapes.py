@@ -3,15 +3,15 @@
 import numpy as np
 
 from reformer.data.images import load_images, open_images
-from reformer.data.images.shapes import N_PICTURES, shape_picture
+from reformer.data.synthetic import N_SHAPES, shape_picture
 
 
 def test_shapes_are_drawn_once_and_differ(tmp_path):
     corpus = load_images("shapes", tmp_path, 16)
     again = load_images("shapes", tmp_path, 16)
     assert again.directory == corpus.directory
-    found = [open_images(corpus, split) for split in N_PICTURES]
-    assert [len(pictures) for pictures in found] == list(N_PICTURES.values())
+    found = [open_images(corpus, split) for split in N_SHAPES]
+    assert [len(pictures) for pictures in found] == list(N_SHAPES.values())
     everything = np.concatenate(found)
     assert len(np.unique(everything.reshape(len(everything), -1), axis=0)) == len(everything)
     assert np.array_equal(everything[401], shape_picture(401, 16))

@@ -67,7 +67,7 @@ def test_padding():
     assert padded(rows, -100).tolist() == [[1, 2, 3], [4, -100, -100]]
 
 
-def test_errors():
+def test_batches_too_small_for_the_longest_sentence_and_pairs_all_too_long_are_refused():
     with pytest.raises(DataError, match="expected at least 50"):
         batches_of(batch_tokens=49)
     with pytest.raises(DataError, match="all 2 pairs are longer than 5"):

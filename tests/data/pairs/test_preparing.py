@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from reformer.data import DataError
-from reformer.data.pairs import END_ID, PairCorpus, load_pairs, open_pairs
-from reformer.data.pairs import preparing as preparing_module
+from reformer.data.pairs import END_ID, PairCorpus, Vocabulary, load_pairs, open_pairs
 from reformer.data.pairs.numbers import english, german
 
 from .files import SPLIT_SIZES, some_pairs, write_folder
@@ -113,7 +112,7 @@ def test_a_crash_while_preparing_leaves_nothing_that_looks_ready(tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparing_module, "_write_ids", crash)
+        patch.setattr(Vocabulary, "encode", crash)
         with pytest.raises(KeyboardInterrupt):
             load(folder, cache)
     assert list(cache.iterdir()) == []
@@ -139,7 +138,7 @@ def test_ids_need_no_pickle(tmp_path):
         (lambda f: (f / "validation.en").write_text("\n" * 7), ("no pairs for validation",)),
     ],
 )
-def test_errors(tmp_path, break_it, facts):
+def test_files_that_are_no_pairs_are_refused(tmp_path, break_it, facts):
     folder = write_folder(tmp_path / "pairs")
     break_it(folder)
     with pytest.raises(DataError) as caught:
@@ -147,7 +146,7 @@ def test_errors(tmp_path, break_it, facts):
     assert all(fact in str(caught.value) for fact in facts), str(caught.value)
 
 
-def test_other_errors(tmp_path):
+def test_a_small_vocabulary_a_missing_source_and_a_corpus_of_bytes_are_refused(tmp_path):
     folder = write_folder(tmp_path / "pairs")
     with pytest.raises(DataError, match="at least 257 tokens"):
         load(folder, tmp_path / "cache", vocab_size=100)

@@ -1,7 +1,8 @@
-"""One picture from the bytes of its file to a raster: uint8 [size, size, 3], rows, columns, then red, green, blue."""
+"""Rasters, uint8 [height, width, 3]: from the bytes of a picture's file, several in a grid, to a PNG file."""
 
 import io
 import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,8 @@ HOW = (
     "turned upright by EXIF, 16-bit grey to its high byte, transparency over white, RGB; "
     "the middle square of the short side, reduced by a box filter"
 )
+_GAP = 2
+_GAP_GREY = 255
 _WHITE = (255, 255, 255, 255)
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -57,6 +60,26 @@ def fit_raster(raster: np.ndarray, size: int) -> np.ndarray:
     if raster.shape == (size, size, 3):
         return raster
     return _fit(pillow().fromarray(raster), size)
+
+
+def picture_grid(pictures: np.ndarray) -> np.ndarray:
+    """uint8 [height, width, 3] of ``pictures`` [rows, columns, size, size, 3], white lines of 2 pixels between them."""
+    rows, columns, height, width, channels = pictures.shape
+    step = (height + _GAP, width + _GAP)
+    grid = np.full((rows * step[0] - _GAP, columns * step[1] - _GAP, channels), _GAP_GREY, dtype=np.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * step[0], column * step[1]
+            grid[top : top + height, left : left + width] = pictures[row, column]
+    return grid
+
+
+def write_png(path: Path, raster: np.ndarray) -> None:
+    """Write uint8 [height, width, 3] as PNG, whatever the name ends in. Raises DataError if the file cannot be written."""
+    try:
+        pillow().fromarray(raster).save(path, "PNG")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {reason(error)}; choose another --out") from error
 
 
 def pillow() -> ModuleType:

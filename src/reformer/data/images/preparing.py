@@ -1,24 +1,22 @@
 """From pictures as the user has them to a corpus of rasters, each picture as many bytes as every other."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from reformer.data.corpus import SPLITS, Corpus, open_corpus, split_path
+from reformer.data.corpus import Corpus, is_prepared, open_corpus
 from reformer.data.errors import DataError
-from reformer.data.files import file_key
-from reformer.data.folder import folder_key, folder_members
+from reformer.data.files import find_source, folder_members, path_key
 from reformer.data.images.decoding import HOW, UnreadablePicture
 from reformer.data.images.reading import SUFFIXES, holds_pictures, names, pictures
-from reformer.data.images.shapes import N_PICTURES, RULE, shape_picture
 from reformer.data.images.splits import SplitRule, choose_rule, digest_of
-from reformer.data.preparing import SplitWriter, prepare
+from reformer.data.preparing import SplitWriter, prepare, split_writers, splits_part
+from reformer.data.synthetic import N_SHAPES, SHAPES_RULE, shape_picture
 
 # Changes with the pixels that the same files give.
 _FORMAT = 2
@@ -39,45 +37,24 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     """
     cache_dir = Path(cache_dir)
     if source == "shapes":
-        return _prepare_shapes(cache_dir, size)
-    path = _find(source, cache_dir)
-    if os.path.isfile(path / "card.json") and os.path.isfile(split_path(path, "train")):
+        corpus = prepare(
+            cache_dir, f"shapes-{size}x{size}", str(_FORMAT), source, lambda working: _draw_shapes(working, size)
+        )
+        return check_images(corpus, size)
+    path = find_source(source, cache_dir / "images", ("", ".zip", ".tar"))
+    if is_prepared(path):
         return check_images(open_corpus(path), size)
     files = _files(path, source, cache_dir)
-    key = _key(path, cache_dir, size)
 
-    def fill(working: Path) -> dict:
-        part = _fill(working, files, size, source)
-        if _key(path, cache_dir, size) != key:
-            raise DataError(f"{source} changed while it was read; run again when nothing writes to it")
-        return part
+    def key() -> str:
+        here = path_key(path, cache_dir)
+        return hashlib.sha256(f"pictures {_FORMAT} {size} {here}".encode()).hexdigest()[:16]
 
     name = f"{path.resolve().name.split('.')[0]}-{size}x{size}"
-    corpus = check_images(prepare(cache_dir, name, key, source, fill), size)
+    corpus = prepare(cache_dir, name, key, source, lambda working: _fill(working, files, size, source))
     if corpus.card["skipped"]["pictures"]:
         notice(corpus.card["skipped"]["line"])
-    return corpus
-
-
-def _find(source: str, cache_dir: Path) -> Path:
-    """The file or folder that ``source`` names; where there is none, the path as given."""
-    path = Path(source).expanduser()
-    kept = [cache_dir / "images" / f"{source}{ending}" for ending in ("", ".zip", ".tar")]
-    return next((found for found in (path, *kept) if found.exists()), path)
-
-
-def _prepare_shapes(cache_dir: Path, size: int) -> Corpus:
-    def fill(working: Path) -> dict:
-        splits, index = {}, 0
-        for split, count in N_PICTURES.items():
-            with SplitWriter(working, split) as writer:
-                for number in range(index, index + count):
-                    writer.write(shape_picture(number, size).tobytes())
-            splits[split] = {**writer.entry, "pictures": count}
-            index += count
-        return _card(size, splits, RULE, 0, "none", "drawn")
-
-    return check_images(prepare(cache_dir, f"shapes-{size}x{size}", str(_FORMAT), "shapes", fill), size)
+    return check_images(corpus, size)
 
 
 def open_images(corpus: Corpus, split: str) -> np.ndarray:
@@ -103,7 +80,7 @@ def read_images(source: str, size: int, limit: int) -> list[np.ndarray]:
     """
     path = Path(source).expanduser()
     found = []
-    for name, read in islice(pictures(_files(path, source)), limit):
+    for name, read in itertools.islice(pictures(_files(path, source)), limit):
         try:
             found.append(read(size))
         except UnreadablePicture as error:
@@ -133,11 +110,7 @@ def _files(path: Path, source: str, cache_dir: Path | None = None) -> Files:
             + ("" if cache_dir is None else f", or keep it as {cache_dir / 'images' / source}")
         )
     else:
-        kept = (
-            ""
-            if cache_dir is None
-            else f", here or called {source}, {source}.zip or {source}.tar in {cache_dir / 'images'}"
-        )
+        kept = f", here or called {source}, {source}.zip or {source}.tar in {cache_dir / 'images'}" if cache_dir else ""
         raise DataError(f"no file or folder {source}; expected pictures: a folder, a zip or tar archive of them{kept}")
     if not found:
         raise DataError(_no_pictures(source))
@@ -149,82 +122,83 @@ def _no_pictures(source: str) -> str:
     return f"{source} holds no pictures: expected files named {kinds}, a zip or tar archive of them, or npz batches, unpacked"
 
 
-def _key(path: Path, cache_dir: Path, size: int) -> str:
-    here = folder_key(path, folder_members(path, cache_dir)) if os.path.isdir(path) else file_key(path)
-    return hashlib.sha256(f"pictures {_FORMAT} {size} {here}".encode()).hexdigest()[:16]
+class _Skipped:
+    """Pictures that cannot be read: how many, and the names of the first ones."""
 
+    def __init__(self) -> None:
+        self.count = 0
+        self._named: list[str] = []
 
-@dataclass
-class _Tally:
-    """What a pass over the pictures saw."""
-
-    pictures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    n_skipped: int = 0
-    skipped: list[str] = field(default_factory=list)
-
-    def skip(self, name: str, error: UnreadablePicture) -> None:
-        self.n_skipped += 1
-        if self.n_skipped <= _NAMED:
+    def add(self, name: str, error: UnreadablePicture) -> None:
+        self.count += 1
+        if self.count <= _NAMED:
             # A name may hold line breaks, and bytes that are no text.
             shown = " ".join(os.fsencode(name).decode("utf-8", "replace").split())
-            self.skipped.append(f"{shown} ({error})")
+            self._named.append(f"{shown} ({error})")
 
-    @property
-    def line(self) -> str:
-        more = "" if self.n_skipped <= _NAMED else f" and {self.n_skipped - _NAMED} more"
-        of = self.n_skipped + sum(self.pictures.values())
-        return f"{self.n_skipped} of {of} pictures cannot be read and are left out: {', '.join(self.skipped)}{more}"
+    def line(self, n_read: int) -> str:
+        more = "" if self.count <= _NAMED else f" and {self.count - _NAMED} more"
+        of = f"{self.count} of {self.count + n_read} pictures"
+        return f"{of} cannot be read and are left out: {', '.join(self._named)}{more}" if self.count else "none"
 
 
-def _fill(working: Path, files: Files, size: int, source: str) -> dict:
+def _fill(working: Path, files: Files, size: int, source: str) -> dict[str, Any]:
     rule = choose_rule(names(files))
-    splits, tally = _write(working, files, size, rule)
-    if not sum(tally.pictures.values()):
-        raise DataError(tally.line if tally.n_skipped else _no_pictures(source))
-    if not all(tally.pictures.values()):
-        rule = rule.for_few(_digests_to_split(files, size, rule))
-        splits, tally = _write(working, files, size, rule)
-    if empty := [split for split, count in tally.pictures.items() if not count]:
-        raise DataError(f"{source}: no picture of {', '.join(empty)} can be read; {tally.line}")
-    return _card(size, splits, rule.text, tally.n_skipped, tally.line if tally.n_skipped else "none", HOW)
+    card = _write(working, files, size, rule)
+    if not any(card["pictures"].values()):
+        raise DataError(card["skipped"]["line"] if card["skipped"]["pictures"] else _no_pictures(source))
+    if not all(card["pictures"].values()):
+        card = _write(working, files, size, rule.for_few(_digests_to_split(files, size, rule)))
+    if empty := [split for split, count in card["pictures"].items() if not count]:
+        raise DataError(f"{source}: no picture of {', '.join(empty)} can be read; {card['skipped']['line']}")
+    return card
 
 
-def _card(size: int, splits: dict[str, dict], rule: str, n_skipped: int, skipped: str, made: str) -> dict:
+def _write(working: Path, files: Files, size: int, rule: SplitRule) -> dict[str, Any]:
+    skipped = _Skipped()
+    with split_writers(working, "pictures") as writers:
+        for name, raster in _rasters(files, size, skipped):
+            split = rule.split_of(name, digest_of(raster))
+            writers[split].write(raster.tobytes())
+            writers[split].count("pictures")
+    return _card(size, writers, rule.text, HOW, skipped)
+
+
+def _draw_shapes(working: Path, size: int) -> dict[str, Any]:
+    index = itertools.count()
+    with split_writers(working, "pictures") as writers:
+        for split, count in N_SHAPES.items():
+            for _ in range(count):
+                writers[split].write(shape_picture(next(index), size).tobytes())
+            writers[split].count("pictures", count)
+    return _card(size, writers, SHAPES_RULE, "drawn", _Skipped())
+
+
+def _card(size: int, writers: dict[str, SplitWriter], rule: str, made: str, skipped: _Skipped) -> dict[str, Any]:
+    counts = {split: writer.facts["pictures"] for split, writer in writers.items()}
     return {
-        "bytes": sum(entry["bytes"] for entry in splits.values()),
+        **splits_part(writers),
         "picture": [size, size, 3],
         "layout": "each picture rows from the top, columns from the left, then red, green, blue; one byte each",
         "made": made,
-        "pictures": {split: entry["pictures"] for split, entry in splits.items()},
-        "skipped": {"pictures": n_skipped, "line": skipped},
+        "pictures": counts,
+        "skipped": {"pictures": skipped.count, "line": skipped.line(sum(counts.values()))},
         "rule": rule,
-        "splits": splits,
     }
-
-
-def _write(working: Path, files: Files, size: int, rule: SplitRule) -> tuple[dict[str, dict], _Tally]:
-    tally = _Tally()
-    with ExitStack() as stack:
-        writers = {split: stack.enter_context(SplitWriter(working, split)) for split in SPLITS}
-        for name, raster in _rasters(files, size, tally):
-            split = rule.split_of(name, digest_of(raster))
-            writers[split].write(raster.tobytes())
-            tally.pictures[split] += 1
-    return {split: {**writers[split].entry, "pictures": tally.pictures[split]} for split in SPLITS}, tally
 
 
 def _digests_to_split(files: Files, size: int, rule: SplitRule) -> set[bytes]:
     """Of the pictures that no official split claims."""
     open_splits = {"train", *rule.shares}
-    named = ((name, digest_of(raster)) for name, raster in _rasters(files, size, _Tally()))
+    named = ((name, digest_of(raster)) for name, raster in _rasters(files, size, _Skipped()))
     return {digest for name, digest in named if rule.split_of(name, digest) in open_splits}
 
 
-def _rasters(files: Files, size: int, tally: _Tally) -> Iterator[tuple[str, np.ndarray]]:
+def _rasters(files: Files, size: int, skipped: _Skipped) -> Iterator[tuple[str, np.ndarray]]:
     for name, read in pictures(files):
         try:
             raster = read(size)
         except UnreadablePicture as error:
-            tally.skip(name, error)
+            skipped.add(name, error)
         else:
             yield name, raster

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,23 +73,22 @@ class SplitRule:
         official = "official splits, by the names of folders, archives or batches" if self.is_official else ""
         if not self.shares:
             return official
-        start, ranges = 0, []
-        for split, percent in self.shares.items():
-            ranges.append(f"from {start} below {start + percent} {split}")
-            start += percent
-        how = f"sha256(pixels) mod 100: {', '.join(ranges)}, the rest train"
+        ranges = ", ".join(f"from {start} below {end} {split}" for split, start, end in self._ranges())
+        how = f"sha256(pixels) mod 100: {ranges}, the rest train"
         if self.few:
             counts = ", ".join(f"the next {percent}% (at least one) {split}" for split, percent in self.shares.items())
             how = f"few pictures, in order of sha256(pixels): {counts}, the rest train"
         return f"{official}; of those of train, {how}" if official else how
 
     def _by_content(self, digest: bytes) -> str:
-        number, edge = int.from_bytes(digest[:8], "big") % 100, 0
+        number = int.from_bytes(digest[:8], "big") % 100
+        return next((split for split, start, end in self._ranges() if start <= number < end), "train")
+
+    def _ranges(self) -> Iterator[tuple[str, int, int]]:
+        end = 0
         for split, percent in self.shares.items():
-            edge += percent
-            if number < edge:
-                return split
-        return "train"
+            start, end = end, end + percent
+            yield split, start, end
 
 
 def choose_rule(names: Iterable[str]) -> SplitRule:

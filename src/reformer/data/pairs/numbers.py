@@ -1,66 +1,43 @@
 """Pairs that need no data: numbers in English and in German words, which put the units before the tens."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from reformer.data._randomness import PAIRS, below, random_rows
+from reformer.data.randomness import PAIRS, below, random_rows
 
-_ENGLISH = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_GERMAN = [
-    "null",
-    "ein",
-    "zwei",
-    "drei",
-    "vier",
-    "fünf",
-    "sechs",
-    "sieben",
-    "acht",
-    "neun",
-    "zehn",
-    "elf",
-    "zwölf",
-    "dreizehn",
-    "vierzehn",
-    "fünfzehn",
-    "sechzehn",
-    "siebzehn",
-    "achtzehn",
-    "neunzehn",
-]
-_ENGLISH_TENS = ["-", "-", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_GERMAN_TENS = ["-", "-", "zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"]
+_ENGLISH, _GERMAN, _ENGLISH_TENS, _GERMAN_TENS = (
+    words.split()
+    for words in (
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen",
+        "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
+        "achtzehn neunzehn",
+        "- - twenty thirty forty fifty sixty seventy eighty ninety",
+        "- - zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig",
+    )
+)
 N_PAIRS = {"train": 4000, "validation": 200, "test": 200}
 RULE = "numbers from 0 to 999,999 in words, drawn once each; the first are train, then validation, then test"
 
 
-def number_pairs() -> dict[str, list[tuple[str, str]]]:
-    """Pairs of each split, the same always; no number comes twice."""
+class MadePairs(NamedTuple):
+    """Pairs that are in memory, as ``PairFiles`` are in files."""
+
+    name: str
+    made: list[tuple[str, str]]
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The pairs in order."""
+        return iter(self.made)
+
+
+def number_pairs() -> dict[str, list[MadePairs]]:
+    """The set of each split, the same always; no number comes twice."""
     total = sum(N_PAIRS.values())
     drawn = below(random_rows(PAIRS, 0, 0, 0, 1, 2 * total)[0], 1_000_000)
     numbers = list(dict.fromkeys(drawn.tolist()))[:total]
     pairs: Iterator[tuple[str, str]] = ((english(n), german(n)) for n in numbers)
-    return {split: [next(pairs) for _ in range(size)] for split, size in N_PAIRS.items()}
+    return {split: [MadePairs("numbers", [next(pairs) for _ in range(size)])] for split, size in N_PAIRS.items()}
 
 
 def english(n: int) -> str:

@@ -2,20 +2,20 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reformer.data.corpus import SPLITS, sha256_of, split_path
+from reformer.data.corpus import SPLITS, is_prepared, sha256_of, split_path
 from reformer.data.errors import DataError
-from reformer.data.files import file_key
+from reformer.data.files import find_source, path_key
 from reformer.data.pairs.corpus import PairCorpus, ids_path, open_pairs, read_pairs
-from reformer.data.pairs.numbers import RULE, number_pairs
+from reformer.data.pairs.numbers import RULE, MadePairs, number_pairs
 from reformer.data.pairs.reading import FOLDER_RULE, HASH_RULE, Pair, PairFiles, find_pairs, split_of
 from reformer.data.pairs.vocabulary import Vocabulary
-from reformer.data.preparing import SplitWriter, prepare
+from reformer.data.preparing import SplitWriter, prepare, split_writers, splits_part
 
 _FORMAT = 2
 _LINES_AT_ONCE = 10_000
@@ -30,129 +30,66 @@ def load_pairs(source: str, cache_dir: Path, *, source_lang: str, target_lang: s
     and is learnt from the training pairs. Pairs with an empty side are left out, and counted in the card.
     Raises DataError, one line, for whatever cannot be read, split or written.
     """
-    path = _find(source, Path(cache_dir))
-    if path is None:
-        return _prepare_numbers(cache_dir, vocab_size)
-    if (path / "card.json").is_file():
+    cache_dir = Path(cache_dir)
+    if source == "numbers":
+
+        def made(working: Path) -> dict[str, Any]:
+            return _fill(working, number_pairs(), RULE, ("en", "de"), vocab_size)
+
+        return PairCorpus(prepare(cache_dir, "numbers-pairs", f"{_FORMAT}-{vocab_size}", source, made))
+    path = find_source(source, cache_dir / "pairs")
+    if is_prepared(path):
         return open_pairs(path)
-    by_name = path.is_dir()
-    if by_name:
-        files = find_pairs(path, source_lang, target_lang)
-    else:
-        files = {"train": [PairFiles(path.name, (path,))]}
+    if not path.exists():
+        raise DataError(
+            f"no file or folder {source}, and no {cache_dir / 'pairs' / source}: expected numbers, a file of two columns, "
+            "or a folder with files of each split (docs/translation.md)"
+        )
+    rule, files = HASH_RULE, {"": [PairFiles(path.name, (path,))]}
+    if path.is_dir():
+        rule, files = FOLDER_RULE, find_pairs(path, source_lang, target_lang)
+
+    def key() -> str:
+        keys = [path_key(path) for group in files.values() for one in group for path in one.paths]
+        text = "\0".join([f"pairs {_FORMAT}", source_lang, target_lang, str(vocab_size), *keys])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def fill(working: Path) -> dict[str, Any]:
-        splits = (_write_by_name if by_name else _write_by_hash)(working, files)
-        vocabulary = _write_vocabulary(working, vocab_size)
-        card = {"rule": FOLDER_RULE if by_name else HASH_RULE, "splits": splits, "vocabulary": vocabulary}
-        return {
-            **card,
-            "languages": [source_lang, target_lang],
-            "bytes": sum(entry["bytes"] for entry in splits.values()),
-        }
+        return _fill(working, files, rule, (source_lang, target_lang), vocab_size)
 
-    key = _key(files, (source_lang, target_lang, str(vocab_size)))
     return PairCorpus(prepare(cache_dir, f"{path.name}-pairs", key, source, fill))
 
 
-def _find(source: str, cache_dir: Path) -> Path | None:
-    """The file or folder that ``source`` names; None for "numbers", which are made."""
-    if source == "numbers":
-        return None
-    path = Path(source).expanduser()
-    kept = cache_dir / "pairs" / source
-    for found in (path, kept):
-        if found.exists():
-            return found
-    raise DataError(
-        f"no file or folder {source}, and no {kept}: expected numbers, a file of two columns, or a folder with files of each "
-        "split (docs/translation.md)"
-    )
-
-
-def _prepare_numbers(cache_dir: Path, vocab_size: int) -> PairCorpus:
-    def fill(working: Path) -> dict[str, Any]:
-        splits = {}
-        for split, pairs in number_pairs().items():
-            with _PairWriter(working, split) as writer:
-                writer.begin("numbers")
-                for pair in pairs:
-                    writer.write(pair)
-            splits[split] = writer.entry
-        vocabulary = _write_vocabulary(working, vocab_size)
-        total = sum(entry["bytes"] for entry in splits.values())
-        return {"rule": RULE, "splits": splits, "vocabulary": vocabulary, "languages": ["en", "de"], "bytes": total}
-
-    return PairCorpus(prepare(cache_dir, "numbers-pairs", f"{_FORMAT}-{vocab_size}", "numbers", fill))
-
-
-def _key(files: dict[str, list[PairFiles]], options: Iterable[str]) -> str:
-    keys = [file_key(path) for group in files.values() for one in group for path in one.paths]
-    return hashlib.sha256("\0".join([f"pairs {_FORMAT}", *options, *keys]).encode()).hexdigest()[:16]
-
-
-class _PairWriter:
-    """The text of one split: a line for each pair, and how many pairs came from where."""
-
-    def __init__(self, directory: Path, split: str) -> None:
-        self._file = SplitWriter(directory, split)
-        self._sets: list[dict[str, Any]] = []
-        self._left_out = 0
-
-    def __enter__(self) -> "_PairWriter":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.__exit__(*exc)
-
-    def begin(self, name: str) -> None:
-        """What follows is another set."""
-        self._sets.append({"name": name, "pairs": 0})
-
-    def write(self, pair: Pair) -> None:
-        """Append a pair, unless a side is empty."""
-        if not all(pair):
-            self._left_out += 1
-            return
-        self._file.write("\t".join(pair).encode() + b"\n")
-        self._sets[-1]["pairs"] += 1
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """What the card says about the split."""
-        return {**self._file.entry, "sets": self._sets, "left_out": self._left_out}
-
-
-def _write_by_name(working: Path, files: dict[str, list[PairFiles]]) -> dict[str, Any]:
-    splits = {}
-    for split in SPLITS:
-        with _PairWriter(working, split) as writer:
-            for one in files[split]:
-                writer.begin(one.name)
+def _fill(
+    working: Path,
+    files: Mapping[str, Sequence[PairFiles | MadePairs]],
+    rule: str,
+    languages: tuple[str, str],
+    vocab_size: int,
+) -> dict[str, Any]:
+    """Write the pairs of ``files``, by split ("": each pair to its own by ``HASH_RULE``), and their vocabulary."""
+    with split_writers(working, "left_out") as writers:
+        for writer in writers.values():
+            writer.facts["sets"] = []
+        for split, group in files.items():
+            for one in group:
+                for name in (split,) if split else SPLITS:
+                    writers[name].facts["sets"].append({"name": one.name, "pairs": 0})
                 for pair in one.pairs():
-                    writer.write(pair)
-        splits[split] = _not_empty(split, writer.entry)
-    return splits
+                    _write_pair(writers[split or split_of(pair[0])], pair)
+    if empty := [name for name, writer in writers.items() if not writer.bytes]:
+        raise DataError(f"no pairs for {empty[0]}: give more of them (of a single file, one in a hundred goes there)")
+    vocabulary = _write_vocabulary(working, vocab_size)
+    return {**splits_part(writers), "rule": rule, "vocabulary": vocabulary, "languages": list(languages)}
 
 
-def _write_by_hash(working: Path, files: dict[str, list[PairFiles]]) -> dict[str, Any]:
-    (one,) = files["train"]
-    writers = {split: _PairWriter(working, split) for split in SPLITS}
-    try:
-        for writer in writers.values():
-            writer.begin(one.name)
-        for pair in one.pairs():
-            writers[split_of(pair[0])].write(pair)
-    finally:
-        for writer in writers.values():
-            writer.__exit__()
-    return {split: _not_empty(split, writer.entry) for split, writer in writers.items()}
-
-
-def _not_empty(split: str, entry: dict[str, Any]) -> dict[str, Any]:
-    if entry["bytes"] == 0:
-        raise DataError(f"no pairs for {split}: give more of them (of a single file, one in a hundred goes there)")
-    return entry
+def _write_pair(writer: SplitWriter, pair: Pair) -> None:
+    """Append a pair, a line of its split's text, unless a side is empty."""
+    if not all(pair):
+        writer.count("left_out")
+        return
+    writer.write("\t".join(pair).encode() + b"\n")
+    writer.facts["sets"][-1]["pairs"] += 1
 
 
 def _write_vocabulary(working: Path, size: int) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reformer.data.corpus import SPLITS
-from reformer.data.decoding import read_path
+from reformer.data.decoding import read_path, uncompressed_name
 from reformer.data.errors import DataError, reason
 
 Pair = tuple[str, str]
 
 _PREFIXES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-_COMPRESSED = (".gz", ".xz", ".zst", ".bz2", ".zip")
 _SALT = "reformer pairs split 1"
 HASH_RULE = (
     f"by sha256({_SALT!r} + source sentence) modulo 100: 0 is test, 1 validation, all others train, so that all "
@@ -49,21 +48,21 @@ def find_pairs(folder: Path, source_lang: str, target_lang: str) -> dict[str, li
     found: dict[str, list[PairFiles]] = {split: [] for split in SPLITS}
     by_name: dict[str, str] = {}
     for name in names:
-        other = by_name.setdefault(_uncompressed(name), name)
-        if other != name and _split_of(_uncompressed(name).rpartition(".")[0]) is not None:
+        other = by_name.setdefault(uncompressed_name(name), name)
+        if other != name and _split_of(uncompressed_name(name).rpartition(".")[0]) is not None:
             raise DataError(f"{folder} holds both {other} and {name}, the same pairs twice; remove one")
     for name in names:
-        stem, _, ending = _uncompressed(name).rpartition(".")
+        stem, _, ending = uncompressed_name(name).rpartition(".")
         split = _split_of(stem)
         if split is None or ending not in ("tsv", source_lang):
             continue
         if ending == "tsv":
             found[split].append(PairFiles(stem, (folder / name,)))
             continue
-        partners = [other for other in names if _uncompressed(other) == f"{stem}.{target_lang}"]
-        if not partners:
+        partner = by_name.get(f"{stem}.{target_lang}")
+        if partner is None:
             raise DataError(f"{folder / name} has no partner: expected {stem}.{target_lang} beside it")
-        found[split].append(PairFiles(stem, (folder / name, folder / partners[0])))
+        found[split].append(PairFiles(stem, (folder / name, folder / partner)))
     empty = [split for split in SPLITS if not found[split]]
     if empty:
         raise DataError(
@@ -86,12 +85,6 @@ def _split_of(stem: str) -> str | None:
             if stem == prefix or (stem.startswith(prefix) and not stem[len(prefix)].isalpha()):
                 return split
     return None
-
-
-def _uncompressed(name: str) -> str:
-    for ending in _COMPRESSED:
-        name = name.removesuffix(ending)
-    return name
 
 
 def _columns(path: Path) -> Iterator[Pair]:

@@ -61,7 +61,7 @@ class Vocabulary:
     @property
     def size(self) -> int:
         """Tokens, the end token among them."""
-        return self._tokenizer.get_vocab_size()
+        return int(self._tokenizer.get_vocab_size())
 
     def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
         """Ids of each line, int32, the end token last."""
@@ -73,7 +73,7 @@ class Vocabulary:
         kept = list(ids)
         if END_ID in kept:
             kept = kept[: kept.index(END_ID)]
-        return self._tokenizer.decode(kept)
+        return str(self._tokenizer.decode(kept))
 
 
 def _library() -> Any:

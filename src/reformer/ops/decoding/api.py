@@ -28,7 +28,9 @@ def prefill_cache(
     """
     L = q.shape[2]
     cache.reserve(L)
-    source = torch.arange(L, device=q.device).expand(q.shape[0], L) if real_first is None else real_first
+    source = (
+        torch.arange(L, dtype=torch.int64, device=q.device).expand(q.shape[0], L) if real_first is None else real_first
+    )
     if cache.is_ring:
         held = cache.held_places(counts - 1)
         source = source.gather(1, held.clamp(0, L - 1))

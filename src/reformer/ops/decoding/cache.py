@@ -7,43 +7,18 @@ B batch, H heads, S slots, D key size, E value size, R hash rounds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from reformer.ops import native
+from reformer.ops.attention import native
+from reformer.ops.attention.reach import Reach
 from reformer.ops.checks import require_shape
 from reformer.ops.decoding.native import NativeStep
 from reformer.ops.hashing import Buckets, bucket_factors
 
 # Memory at the start; it doubles when it is full.
 _FIRST_SLOTS = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reach:
-    """Whom a token sees when it is the last of its sequence: what ``lsh_attention`` and ``local_attention`` define.
-
-    ``pattern``: "paper", "bucket" or "trax", or "position": local attention, or full with neither chunk nor window.
-    ``exclude_self``: shared QK, a token sees itself only when it sees nothing else.
-    """
-
-    pattern: str
-    exclude_self: bool
-    chunk_len: int | None = None
-    n_chunks_before: int = 1
-    n_chunks_after: int = 0
-    window: int | None = None
-
-    @property
-    def farthest(self) -> int | None:
-        """Places from the newest token, itself included, beyond which nothing is ever seen again; None: no such end."""
-        if self.pattern != "position":
-            return None
-        if self.chunk_len is not None:
-            return (self.n_chunks_before + 1) * self.chunk_len
-        return None if self.window is None else self.window + 1
 
 
 class AttentionCache:
@@ -75,8 +50,10 @@ class AttentionCache:
         """``impl``: "native" (C++, a cost that does not grow with the length), "eager" (plain PyTorch, any device, looks
         at every slot), or "auto", native where it can serve. Rotations and ``n_buckets`` are those of LSH attention.
 
-        Raises ValueError for an ``impl`` that cannot serve.
+        Raises ValueError for an ``impl`` that cannot serve, and for a reach that looks ahead of the newest token.
         """
+        if not reach.causal or (reach.wrap and reach.pattern == "position"):
+            raise ValueError(f"decoding needs causal=True and no wrap, for nobody sees later tokens; got {reach}")
         self.reach, self.max_len, self.rotations = reach, max_len, rotations
         self.factors = () if n_buckets is None else bucket_factors(n_buckets)
         farthest = reach.farthest
@@ -145,7 +122,7 @@ class AttentionCache:
 
     def held_places(self, last: Tensor) -> Tensor:
         """The place of the token in each slot [B, S] when ``last`` [B] is the newest; negative for an empty slot."""
-        slot = torch.arange(self.slots, device=last.device)
+        slot = torch.arange(self.slots, dtype=torch.int64, device=last.device)
         return last[:, None] - (last[:, None] - slot) % self.slots
 
 

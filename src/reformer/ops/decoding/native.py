@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from reformer.ops.native import library
+from reformer.ops.attention.native import library
 
 if TYPE_CHECKING:
     from reformer.ops.decoding.cache import AttentionCache
@@ -25,18 +25,18 @@ class NativeStep:
 
     def __init__(self, cache: AttentionCache) -> None:
         B, H, _, D = cache.keys.shape
-        reach, most = cache.reach, cache.max_len
+        # No token is farther away than the longest sequence is long.
+        chunk_len, before, after = cache.reach.chunks_within(cache.max_len) or (0, 0, 0)
         self.struct = library.Decode(
             heads=H,
             key_width=D,
             value_width=cache.values.shape[-1],
             dtype=0 if cache.keys.dtype == torch.float32 else 1,
-            exclude_self=reach.exclude_self,
-            # No token is farther away than the longest sequence is long.
-            chunk_len=0 if reach.chunk_len is None else min(reach.chunk_len, most),
-            chunks_before=reach.n_chunks_before if reach.pattern == "trax" else min(reach.n_chunks_before, most),
-            chunks_after=reach.n_chunks_after,
-            window=0 if reach.window is None else min(reach.window, most),
+            exclude_self=cache.reach.exclude_self,
+            chunk_len=chunk_len,
+            chunks_before=before,
+            chunks_after=after,
+            window=cache.reach.window_within(cache.max_len) or 0,
         )
         self._rotations: Tensor | None = None
         self._factors = (ctypes.c_int32 * len(cache.factors))(*cache.factors)
@@ -86,7 +86,7 @@ class NativeStep:
         q, v = _rows(q, cache.keys), _rows(v, cache.keys)
         k = None if k is None else _rows(k, cache.keys)
         is_real = None if is_real is None else is_real.contiguous()
-        out = torch.empty(B, T, H, v.shape[-1])
+        out = torch.empty(B, T, H, v.shape[-1], dtype=torch.float32, device=v.device)
         struct = self.struct
         struct.tokens, struct.scale, struct.shared = T, scale, k is None
         struct.q, struct.v = library.rows(q), library.rows(v)
@@ -112,14 +112,14 @@ class NativeStep:
     def _make_lists(self, cache: AttentionCache) -> None:
         B, H, S, _ = cache.keys.shape
         R, b, pattern = self.struct.rounds, self.struct.n_buckets, cache.reach.pattern
-        lists = {}
+        lists, device = {}, cache.keys.device
         if pattern == "trax":
-            lists["order"] = torch.empty(B, H, R, S, dtype=torch.int32)
+            lists["order"] = torch.empty(B, H, R, S, dtype=torch.int32, device=device)
         else:
-            lists["previous"] = torch.empty(B, H, S, R, dtype=torch.int32)
-            lists["newest"] = torch.full((B, H, R, b), -1, dtype=torch.int32)
+            lists["previous"] = torch.empty(B, H, S, R, dtype=torch.int32, device=device)
+            lists["newest"] = torch.full((B, H, R, b), -1, dtype=torch.int32, device=device)
         if pattern != "bucket":
-            lists["sizes"] = torch.zeros(B, H, R, b + 1, dtype=torch.int32)
+            lists["sizes"] = torch.zeros(B, H, R, b + 1, dtype=torch.int32, device=device)
         self._lists = lists
 
     def _point_to(self, cache: AttentionCache) -> None:
@@ -132,12 +132,13 @@ class NativeStep:
         struct.most_seen = cache.slots
         if reach.pattern == "trax":
             struct.most_seen = struct.rounds * (struct.chunks_before + struct.chunks_after + 1) * struct.chunk_len
-        self._scratch = torch.empty(0, 0)
+        self._scratch = torch.empty(0, 0, dtype=torch.float32, device=cache.keys.device)
 
     def _scratch_for_threads(self) -> None:
         threads = torch.get_num_threads()
         if self._scratch.shape[0] < threads:
-            self._scratch = torch.empty(threads, library.decode_scratch(self.struct))
+            floats = library.decode_scratch(self.struct)
+            self._scratch = self._scratch.new_empty(threads, floats)
             self.struct.scratch = self._scratch.data_ptr()
 
 

@@ -1,0 +1,1 @@
+"""Attention: the public functions, one value for who sees whom, the definitions, and the engines that compute them fast."""

@@ -1,0 +1,118 @@
+"""Ways to break the code that the tests of this folder must notice (tests/mutate.py)."""
+
+from mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        name="inspect: a query sees itself",
+        file="inspection/visibility.py",
+        old="others = counts * ~is_self",
+        new="others = counts * 1",
+        tests="test_visibility.py",
+    ),
+    Mutation(
+        name="inspect: a lone query sees nothing",
+        file="inspection/visibility.py",
+        old="return others + alone",
+        new="return others",
+        tests="test_visibility.py",
+    ),
+    Mutation(
+        name="inspect: the last place of an interval is seen",
+        file="inspection/visibility.py",
+        old="(rank < end)",
+        new="(rank <= end)",
+        tests="test_visibility.py",
+    ),
+    Mutation(
+        name="inspect: other segments are seen",
+        file="inspection/visibility.py",
+        old="(mine == segments[:, None]) & (mine >= 0)",
+        new="(mine >= 0) & (segments >= 0)[:, None]",
+        tests="test_visibility.py",
+    ),
+    Mutation(
+        name="inspect: trax does not wrap",
+        file="inspection/visibility.py",
+        old="(mine + offset) % (n_rounds * per_round)",
+        new="(mine + offset).clamp(0, n_rounds * per_round - 1)",
+        tests="test_visibility.py",
+    ),
+    Mutation(
+        name="inspect: same bucket in the first round only",
+        file="inspection/visibility.py",
+        old="self.buckets[:, :, :rounds].unbind(2)",
+        new="self.buckets[:, :, :1].unbind(2)",
+        tests="test_visibility.py",
+    ),
+    Mutation(
+        name="inspect: top-k over k, however few keys there are",
+        file="inspection/statistics.py",
+        old="self.n_keys.clamp(1, k) for",
+        new="self.n_keys.clamp(k, k) for",
+        tests="test_statistics.py",
+    ),
+    Mutation(
+        name="inspect: a pair seen twice counts once",
+        file="inspection/statistics.py",
+        old="counts.to(logits.dtype).log()",
+        new="counts.clamp(max=1).to(logits.dtype).log()",
+        tests="test_statistics.py",
+    ),
+    Mutation(
+        name="inspect: keys are not normalised",
+        file="inspection/statistics.py",
+        old="unit_keys(q) if k is None else k",
+        new="q if k is None else k",
+        tests="test_statistics.py",
+    ),
+    Mutation(
+        name="inspect: only the last block counts",
+        file="inspection/statistics.py",
+        old="total[name] + value if name in total else value",
+        new="value",
+        tests="test_statistics.py",
+    ),
+    Mutation(
+        name="inspect: rounds beyond the model's own in its attention",
+        file="inspection/statistics.py",
+        old="own_view=list(rounds).index(own_rounds)",
+        new="own_view=0",
+        tests="test_statistics.py",
+    ),
+    Mutation(
+        name="inspect: q without its norm",
+        file="inspection/capture.py",
+        old="attention.project(branch.norm(x), position_ids)",
+        new="attention.project(x, position_ids)",
+        tests="test_summary.py",
+    ),
+    Mutation(
+        name="inspect: more rounds in the place of the model's",
+        file="inspection/summary.py",
+        old="torch.cat([captured.buckets, more.to(captured.buckets.dtype)], dim=2)",
+        new="torch.cat([more.to(captured.buckets.dtype), captured.buckets], dim=2)",
+        tests="test_summary.py",
+    ),
+    Mutation(
+        name="inspect: the last window replaces the others",
+        file="inspection/summary.py",
+        old="value[..., : short.shape[-1]] += short",
+        new="pass",
+        tests="test_summary.py",
+    ),
+    Mutation(
+        name="inspect: a lone token per bucket is no token",
+        file="inspection/statistics.py",
+        old="sizes.double() / sizes.sum(-1, keepdim=True).clamp_min(1)",
+        new="sizes.double() / sizes.sum(-1, keepdim=True).clamp_min(10)",
+        tests="test_summary.py",
+    ),
+    Mutation(
+        name="inspect: windows share one seed",
+        file="inspection/summary.py",
+        old="capture(model, torch.from_numpy(window)[None].to(device), seed + number, receive)",
+        new="capture(model, torch.from_numpy(window)[None].to(device), seed, receive)",
+        tests="test_summary.py",
+    ),
+)

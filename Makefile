@@ -15,7 +15,7 @@ lint: $(VENV)/.test
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
-	PYTHONPATH=src $(RUN)/lint-imports
+	PYTHONPATH=src:reproduction $(RUN)/lint-imports
 
 setup: $(VENV)/.test
 

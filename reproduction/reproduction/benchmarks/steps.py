@@ -101,7 +101,7 @@ class TrainingStep:
         self._optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self._device, dtype=self._dtype, enabled=self._dtype != torch.float32):
             loss = self._loss(self._tokens, self._step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizer.step()
         value = loss.item()
         # No row holds a value that is no number.

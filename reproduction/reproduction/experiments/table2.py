@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from reformer.evaluation import attention_variant
 from reformer.layers import FullSelfAttention
@@ -82,9 +83,12 @@ def config(row: str, scale: str, seed: int) -> DuplicationConfig:
 class _SelfSeeing(FullSelfAttention):
     """Full attention with shared QK and the usual causal mask; scale None: with keys as long as the queries, over root D."""
 
-    def _attend(self, q, k, v, seed, segment_ids, saved, dropout_p, dropout_seed):  # type: ignore[no-untyped-def]
+    def attend(self, q: Tensor, k: Any, v: Tensor, saved: Any, segment_ids: Tensor | None, dropout: Any) -> Tensor:
+        """Evaluation: no dropout, and nothing is saved for a backward pass."""
         keys = q if self.scale is None else torch.nn.functional.normalize(q, dim=-1)
-        return full_attention(q, keys, v, causal=True, segment_ids=segment_ids, scale=self.scale), ()
+        out = full_attention(q, keys, v, causal=True, segment_ids=segment_ids, scale=self.scale)
+        assert isinstance(out, Tensor)
+        return out
 
 
 def with_self(model: ReformerLM, usual: bool = False) -> ReformerLM:

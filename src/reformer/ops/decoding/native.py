@@ -6,24 +6,38 @@ B batch, H heads, S slots, D key size, E value size, R hash rounds, T new tokens
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from reformer.ops.attention.native import library
-
-if TYPE_CHECKING:
-    from reformer.ops.decoding.cache import AttentionCache
+from reformer.ops.attention.reach import Reach
 
 # The kernel reads rotations in registers of at most this many numbers.
 _COLUMNS = 16
 
 
+class Cache(Protocol):
+    """What the kernel reads of an ``AttentionCache``."""
+
+    reach: Reach
+    max_len: int
+    factors: tuple[int, ...]
+    rotations: Tensor | None
+    keys: Tensor
+    values: Tensor
+    buckets: Tensor | None
+
+    @property
+    def slots(self) -> int:
+        """Tokens of a row that fit in."""
+
+
 class NativeStep:
     """The struct of the kernel's calls, filled once, and the lists: all derived from the cache's buckets."""
 
-    def __init__(self, cache: AttentionCache) -> None:
+    def __init__(self, cache: Cache) -> None:
         B, H, _, D = cache.keys.shape
         # No token is farther away than the longest sequence is long.
         chunk_len, before, after = cache.reach.chunks_within(cache.max_len) or (0, 0, 0)
@@ -46,7 +60,7 @@ class NativeStep:
             self._make_lists(cache)
         self._point_to(cache)
 
-    def reserve(self, cache: AttentionCache) -> None:
+    def reserve(self, cache: Cache) -> None:
         """The cache has grown."""
         for name, axis in (("previous", 2), ("order", 3)):
             if name in self._lists:
@@ -55,12 +69,12 @@ class NativeStep:
                 self._lists[name].narrow(axis, 0, shorter.shape[axis]).copy_(shorter)
         self._point_to(cache)
 
-    def reorder(self, cache: AttentionCache, rows: Tensor) -> None:
+    def reorder(self, cache: Cache, rows: Tensor) -> None:
         """The cache's rows have been reordered."""
         self._lists = {name: x[rows] for name, x in self._lists.items()}
         self._point_to(cache)
 
-    def rebuild(self, cache: AttentionCache, counts: Tensor) -> None:
+    def rebuild(self, cache: Cache, counts: Tensor) -> None:
         """The first ``counts`` [B] tokens of the cache's rows, and perhaps its rotations, have been replaced."""
         if cache.rotations is None:
             return
@@ -73,7 +87,7 @@ class NativeStep:
 
     def decode(
         self,
-        cache: AttentionCache,
+        cache: Cache,
         q: Tensor,
         k: Tensor | None,
         v: Tensor,
@@ -109,7 +123,7 @@ class NativeStep:
         for factor in factors:
             struct.n_buckets *= factor
 
-    def _make_lists(self, cache: AttentionCache) -> None:
+    def _make_lists(self, cache: Cache) -> None:
         B, H, S, _ = cache.keys.shape
         R, b, pattern = self.struct.rounds, self.struct.n_buckets, cache.reach.pattern
         lists, device = {}, cache.keys.device
@@ -122,7 +136,7 @@ class NativeStep:
             lists["sizes"] = torch.zeros(B, H, R, b + 1, dtype=torch.int32, device=device)
         self._lists = lists
 
-    def _point_to(self, cache: AttentionCache) -> None:
+    def _point_to(self, cache: Cache) -> None:
         struct, reach = self.struct, cache.reach
         struct.batch, struct.slots = cache.keys.shape[0], cache.slots
         struct.keys, struct.values = cache.keys.data_ptr(), cache.values.data_ptr()

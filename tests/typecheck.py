@@ -1,7 +1,7 @@
 """A pytest plugin: what ops and layers are given and return is compared with their annotations (jaxtyping, beartype).
 
-tests/conftest.py loads it, ``pytest_plugins = ["typecheck"]``, before anything imports reformer. Users of the library never
-meet it: the packages are in the extra "test" only.
+tests/test_types.py loads it in a process of its own, before anything imports reformer. Users of the library never meet it:
+the packages are in the extra "test" only.
 """
 
 import pytest

@@ -5,22 +5,29 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reformer.layers import ParallelPass, ReversibleStack
+from reformer.layers import DecodingStep, ParallelPass, ReversibleStack
 from reformer.testing import exact_normal, outputs_and_gradients, saved_tensors
 
 from .helpers import refuses
 
 
-class Tanh(nn.Module):
+class Trained(nn.Module):
+    """A residual function that is called in training only."""
+
+    def forward(self, x: Tensor, how: ParallelPass) -> Tensor:
+        return how.through(self, x)
+
+    def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
+        raise AssertionError("nothing is generated here")
+
+
+class Tanh(Trained):
     """tanh(x · w + b)."""
 
     def __init__(self, seed: int, width: int = 4) -> None:
         super().__init__()
         self.w = nn.Parameter(exact_normal(width, width, seed=seed))
         self.b = nn.Parameter(exact_normal(width, seed=seed + 500))
-
-    def forward(self, x: Tensor, how: ParallelPass) -> Tensor:
-        return how.through(self, x)
 
     def run(self, x: Tensor, parallel: ParallelPass) -> Tensor:
         return torch.tanh(x @ self.w + self.b)
@@ -173,16 +180,13 @@ def test_a_shared_parameter_gets_both_gradients():
     assert_gradients(stack, wanted, stack(x1, x2), by_hand(stack, x1, x2))
 
 
-class Saving(nn.Module):
+class Saving(Trained):
     """x · w · (the number of its call): what must not be computed again is kept."""
 
     def __init__(self, name: str, calls: list) -> None:
         super().__init__()
         self.name, self.calls = name, calls
         self.w = nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
-
-    def forward(self, x: Tensor, how: ParallelPass) -> Tensor:
-        return how.through(self, x)
 
     def run(self, x: Tensor, parallel: ParallelPass) -> Tensor:
         self.calls.append((self.name, int(parallel.saved[0]) if parallel.saved else None))

@@ -8,7 +8,7 @@ B batch, L length, T new tokens, S length of what a decoder reads beside its own
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from reformer.ops.decoding import AttentionCache
 _EVALUATION_SEED = 0
 
 
+@runtime_checkable
 class Branch(Protocol):
     """What a residual branch implements; x is [B, L, d_model] and so is the result."""
 

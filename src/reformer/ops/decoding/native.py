@@ -6,7 +6,7 @@ B batch, H heads, S slots, D key size, E value size, R hash rounds, T new tokens
 from __future__ import annotations
 
 import ctypes
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from reformer.ops.attention.reach import Reach
 _COLUMNS = 16
 
 
+@runtime_checkable
 class Cache(Protocol):
     """What the kernel reads of an ``AttentionCache``."""
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from reformer.layers.held import HeldTensors
@@ -37,17 +36,9 @@ class FeedForward(nn.Module):
             require_at_least("chunk_len", chunk_len, 1)
         self.activation, self.chunk_len, self.dropout = activation, chunk_len, dropout
         hidden = 2 * d_ff if activation == "swiglu" else d_ff
-        # Drawn once, below: a seed gives the weights that it always gave.
-        self.w_in = nn.utils.skip_init(nn.Linear, d_model, hidden, device=torch.get_default_device())
-        self.w_out = nn.utils.skip_init(nn.Linear, d_ff, d_model, device=torch.get_default_device())
-        self.reset_parameters()
+        self.w_in = _XavierLinear(d_model, hidden)
+        self.w_out = _XavierLinear(d_ff, d_model)
         self.register_load_state_dict_pre_hook(_rename_earlier)
-
-    def reset_parameters(self) -> None:
-        """Xavier weights, zero biases."""
-        for linear in (self.w_in, self.w_out):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
 
     def forward(
         self, x: Tensor, how: ParallelPass | DecodingStep | None = None, *, seed: Tensor | None = None
@@ -69,6 +60,14 @@ class FeedForward(nn.Module):
     def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
         """See ``Branch.step``."""
         return in_chunks(lambda part, _: self.w_out(activate(self.w_in(part), self.activation)), x, self.chunk_len)
+
+
+class _XavierLinear(nn.Linear):
+    """Its start is its own, not its owner's, for tools that initialise module by module."""
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
 
 
 def _rename_earlier(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from reformer.models import ReformerLM
+from reformer.tasks.text.task import TextTask
 from reformer.training.run_directory import load_trained
-from reformer.training.tasks import TextTask, make_task
 
 
 def compare(model: ReformerLM, row: torch.Tensor, prompt: int, seed: int) -> dict[str, float]:
@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     run, model, step = load_trained(options.run)
     print(f"{run.config.name}, step {step}, {options.length} bytes, prompt of {options.prompt}, {options.seeds} seeds")
-    task = make_task(run.config, options.cache_dir.expanduser())
+    task = run.config.make_task(options.cache_dir.expanduser())
     assert isinstance(task, TextTask)
     text = task.corpus.split("test")
     row = torch.tensor([[model.config.start_id, *text[: options.length - 1].tolist()]])

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from reformer.hf.configuration import ReformerTorchConfig
-from reformer.hf.inputs import last_real_token, require_labels, segments
+from reformer.hf.inputs import require_labels, segments
 from reformer.hf.modeling import ReformerTorchModel, ReformerTorchPreTrainedModel
 
 
@@ -125,9 +125,14 @@ class ReformerTorchForQuestionAnswering(_Classifier):
 
 
 def _last(hidden: Tensor, segment_ids: Tensor | None) -> Tensor:
-    batch_size, length = hidden.shape[:2]
-    rows = torch.arange(batch_size, device=hidden.device)
-    return hidden[rows, last_real_token(segment_ids, batch_size, length, hidden.device)]
+    """At each row's last real token, wherever its padding is; at the last position if it has none."""
+    if segment_ids is None:
+        return hidden[:, -1]
+    batch_size, length = segment_ids.shape
+    places = torch.arange(length, dtype=torch.int64, device=hidden.device).expand(batch_size, length)
+    last = places.masked_fill(segment_ids < 0, -1).amax(-1)
+    last = torch.where(last < 0, length - 1, last)
+    return hidden[torch.arange(batch_size, dtype=torch.int64, device=hidden.device), last]
 
 
 def _mean(hidden: Tensor, segment_ids: Tensor | None) -> Tensor:

@@ -60,6 +60,7 @@ def test_same_bucket_pairs_are_those_of_one_chunk_that_holds_everything(causal):
         {"chunk_len": 4, "window": None, "n_chunks_before": 1, "n_chunks_after": 0},
         {"chunk_len": 3, "window": None, "n_chunks_before": 0, "n_chunks_after": 2},
         {"chunk_len": None, "window": 5, "n_chunks_before": 1, "n_chunks_after": 0},
+        {"chunk_len": 4, "window": None, "n_chunks_before": 1, "n_chunks_after": 1, "wrap": True},
         None,
     ],
 )

@@ -115,14 +115,11 @@ class ReformerTorchForMaskedLM(_LanguageModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        seed: int | Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Logits [B, L, V]; with ``labels`` [B, L] (-100: not counted) the loss. See ``ReformerTorchModel``."""
-        outputs = self.reformer(
-            input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, seed=seed, **kwargs
-        )
+        outputs = self.reformer(input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, **kwargs)
         hidden = outputs.last_hidden_state
         if labels is not None:
             require_labels(labels, *hidden.shape[:2])

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from reformer.models import ReformerLM
-from reformer.tasks.text import TextTask
+from reformer.tasks.text.task import TextTask
 from reformer.training.run_directory import load_trained
 
 

@@ -26,7 +26,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="hf: a row's last token is that of the batch",
-        file="hf/inputs.py",
+        file="hf/classification.py",
         old="torch.where(last < 0, length - 1, last)",
         new="torch.full_like(last, length - 1)",
         tests="test_heads.py",
@@ -47,7 +47,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="hf: accumulated gradients are of a mean",
-        file="hf/losses.py",
+        file="hf/language_models.py",
         old='reduction="mean" if n_items is None else "sum"',
         new='reduction="mean"',
         tests="test_heads.py",

@@ -1,6 +1,7 @@
 """Files: the same bytes back, each tensor once, nothing missing, and new heads initialised as ours."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -133,6 +134,33 @@ def test_nothing_of_an_empty_checkpoint_is_left_uninitialised(tmp_path):
             assert 0.01 < parameter.std() < 1.0, name
     assert not list(model.buffers())
     assert model(torch.zeros(1, 8, dtype=torch.long)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("kind", "causal"), ALL, ids=IDS)
+def test_a_folder_with_the_feed_forwards_earlier_names_opens_and_opens_again(kind, causal, tmp_path):
+    model, tokens = wrapped(kind, causal), some_tokens()
+    model.save_pretrained(tmp_path / "one")
+    file = tmp_path / "one" / "model.safetensors"
+    today = load_file(file)
+    earlier = {re.sub(r"\.([wb])(_in|_out)\.(weight|bias)$", earlier_name, name): x for name, x in today.items()}
+    assert len(today.keys() - earlier.keys()) == 4 * len(model.config.attention)
+    save_file(earlier, file, {"format": "pt"})
+    auto = AUTO[kind.__name__.removeprefix("ReformerTorch")]
+    again, report = loaded(auto, tmp_path / "one")
+    assert report == {}
+    again.save_pretrained(tmp_path / "two")
+    third, report = loaded(auto, tmp_path / "two")
+    assert report == {}
+    for found in (again, third):
+        for name, value in model.state_dict().items():
+            assert torch.equal(found.state_dict()[name], value), name
+        for one, other in zip(found(tokens).values(), model(tokens).values(), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def earlier_name(name):
+    """w_in.weight was w_in, w_in.bias was b_in."""
+    return f".{'w' if name[3] == 'weight' else 'b'}{name[2]}"
 
 
 def test_another_dtype(tmp_path):

@@ -18,10 +18,10 @@ MUTATIONS = (
         tests="test_visibility.py",
     ),
     Mutation(
-        name="inspect: the last place of an interval is seen",
+        name="inspect: a window one place too narrow",
         file="inspection/visibility.py",
-        old="(rank < end)",
-        new="(rank <= end)",
+        old="<= window",
+        new="< window",
         tests="test_visibility.py",
     ),
     Mutation(
@@ -76,22 +76,22 @@ MUTATIONS = (
     Mutation(
         name="inspect: rounds beyond the model's own in its attention",
         file="inspection/statistics.py",
-        old="own_view=list(rounds).index(own_rounds)",
-        new="own_view=0",
+        old="if r == own_rounds:",
+        new="if r == rounds[0]:",
         tests="test_statistics.py",
     ),
     Mutation(
         name="inspect: q without its norm",
         file="inspection/capture.py",
-        old="attention.project(branch.norm(x), position_ids)",
-        new="attention.project(x, position_ids)",
+        old="attention.project(branch.norm(x), how.position_ids)",
+        new="attention.project(x, how.position_ids)",
         tests="test_summary.py",
     ),
     Mutation(
         name="inspect: more rounds in the place of the model's",
         file="inspection/summary.py",
-        old="torch.cat([captured.buckets, more.to(captured.buckets.dtype)], dim=2)",
-        new="torch.cat([more.to(captured.buckets.dtype), captured.buckets], dim=2)",
+        old="torch.cat([buckets, more.to(buckets.dtype)], dim=2)",
+        new="torch.cat([more.to(buckets.dtype), buckets], dim=2)",
         tests="test_summary.py",
     ),
     Mutation(

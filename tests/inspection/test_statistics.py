@@ -7,8 +7,9 @@ import torch
 
 from reformer.inspection import evenly_spaced, recall_by_rounds
 from reformer.inspection import statistics as statistics_module
-from reformer.inspection.statistics import distance_bin, lsh_sums, n_distance_bins, view_sums
-from reformer.inspection.visibility import local_visible
+from reformer.inspection.statistics import attention_sums, distance_bin, n_distance_bins
+from reformer.inspection.visibility import Visibility
+from reformer.ops import Reach
 from reformer.ops.keys import unit_keys
 from reformer.testing import LAYOUTS, largest_tensor, lsh_inputs, places_seen, tokens_seen
 
@@ -16,7 +17,7 @@ TOP_K = (1, 3, 8)
 
 
 def brute_force(q, k, segments, views, rows, *, causal, own):
-    """``view_sums`` of one head (q, k [L, D]) by loops; ``views``: for each view the Counter each token sees."""
+    """``attention_sums`` of one head (q, k [L, D]) by loops; ``views``: for each view the Counter each token sees."""
     full = places_seen(segments, shared_qk=k is None, causal=causal, chunk_len=None)
     keys = unit_keys(q) if k is None else k
     logit = (q @ keys.t()).tolist()
@@ -72,8 +73,8 @@ def test_lsh_sums_are_those_of_the_definition(length, causal, pattern, monkeypat
         inputs = lsh_inputs(length=length, n_hashes=3, layout=layout, seed=seed)
         segments = torch.zeros(2, length, dtype=torch.int64) if inputs.segment_ids is None else inputs.segment_ids
         rows = evenly_spaced(length, 20)
-        common = {"causal": causal, "scale": 1.0, "segments": segments, "top_k": TOP_K}
-        got = lsh_sums(inputs.qk, inputs.buckets, rows, rounds, own_rounds=3, **common, **options)
+        seen = Visibility(Reach.lsh(causal=causal, **options), segments, inputs.buckets)
+        got = attention_sums(inputs.qk, None, seen, rows, scale=1.0, rounds=rounds, own_rounds=3, top_k=TOP_K)
         for b in range(2):
             for h in range(2):
                 row_segments, buckets = segments[b].tolist(), inputs.buckets[b, h].tolist()
@@ -101,12 +102,8 @@ def test_local_sums_are_those_of_the_definition(causal, shared_qk):
         segments = torch.zeros(2, length, dtype=torch.int64) if inputs.segment_ids is None else inputs.segment_ids
         k, rows = None if shared_qk else other.qk, evenly_spaced(length, 11)
         who = {"causal": causal, "shared_qk": shared_qk}
-
-        def views(block, segments=segments, who=who):
-            yield local_visible(segments, block, **who, **options)
-
-        common = {"causal": causal, "scale": 1.0, "segments": segments, "top_k": TOP_K}
-        got = view_sums(inputs.qk, k, views, 1, rows, own_view=0, **common)
+        visibility = Visibility(Reach.local(**who, **options), segments)
+        got = attention_sums(inputs.qk, k, visibility, rows, scale=1.0, top_k=TOP_K)
         for b in range(2):
             seen = [places_seen(segments[b].tolist(), **who, **options)]
             of_head = None if k is None else k[b, 1]
@@ -118,14 +115,14 @@ def test_local_sums_are_those_of_the_definition(causal, shared_qk):
 
 def test_one_bucket_in_one_chunk_recalls_everything_and_more_rounds_never_less():
     inputs = lsh_inputs(length=40, n_hashes=4)
-    whole = recall_by_rounds(inputs.qk, torch.zeros_like(inputs.buckets), chunk_len=40)
+    whole = recall_by_rounds(inputs.qk, torch.zeros_like(inputs.buckets), Reach.lsh(chunk_len=40))
     for value in whole.values():
         torch.testing.assert_close(value, torch.ones_like(value))
     assert whole["top"].shape == (2, 2, 4, 3)
-    part = recall_by_rounds(inputs.qk, inputs.buckets, chunk_len=4)
+    part = recall_by_rounds(inputs.qk, inputs.buckets, Reach.lsh(chunk_len=4))
     assert (part["mass"].diff(dim=-1) >= 0).all() and (part["mass"][..., 0] < part["mass"][..., -1]).all()
     assert (part["mass"] < 1).all()
-    asked = recall_by_rounds(inputs.qk, inputs.buckets, chunk_len=4, rounds=(2, 4))
+    asked = recall_by_rounds(inputs.qk, inputs.buckets, Reach.lsh(chunk_len=4), rounds=(2, 4))
     torch.testing.assert_close(asked["top"], part["top"][:, :, [1, 3]])
 
 
@@ -133,7 +130,7 @@ def test_one_bucket_in_one_chunk_recalls_everything_and_more_rounds_never_less()
 def test_rounds_must_rise_within_the_buckets(rounds):
     inputs = lsh_inputs(length=8, n_hashes=4)
     with pytest.raises(ValueError, match="rising numbers from 1 to 4"):
-        recall_by_rounds(inputs.qk, inputs.buckets, chunk_len=4, rounds=rounds)
+        recall_by_rounds(inputs.qk, inputs.buckets, Reach.lsh(chunk_len=4), rounds=rounds)
 
 
 def test_distance_bins_and_sampled_queries():
@@ -149,5 +146,7 @@ def test_no_tensor_grows_with_the_square_of_the_length(monkeypatch):
     largest = {}
     for length in (1024, 4096):
         inputs = lsh_inputs(batch=1, heads=1, length=length, n_buckets=64, dtype=torch.float32)
-        largest[length] = largest_tensor(recall_by_rounds, inputs.qk, inputs.buckets, chunk_len=16, n_queries=64)
+        largest[length] = largest_tensor(
+            recall_by_rounds, inputs.qk, inputs.buckets, Reach.lsh(chunk_len=16), n_queries=64
+        )
     assert largest[4096] <= 4 * largest[1024]

@@ -7,7 +7,8 @@ from tests.models.factory import VOCAB, some_tokens, tiny
 
 from reformer.inspection import bucket_sizes, capture, distance_labels, effective_buckets, inspect_model
 from reformer.inspection.statistics import recall_by_rounds
-from reformer.ops import full_attention, local_attention, lsh_attention
+from reformer.layers import ParallelPass
+from reformer.ops import Reach, full_attention, local_attention, lsh_attention
 
 KINDS = ("local", "lsh", "full", "lsh")
 
@@ -47,7 +48,7 @@ def test_the_buckets_are_those_of_the_pass_with_that_seed():
         x1 = x2 = model.add_positions(model.embedding(tokens), None)
         for layer, got in zip(model.stack.layers, layers, strict=True):
             x1 = x1 + got.output
-            x2 = x2 + layer.feed_forward(x1, torch.tensor(0), None, None, None, False)[0]
+            x2 = x2 + layer.feed_forward(x1, ParallelPass(seed=torch.tensor(0)))
         logits = model.head(model.norm(torch.cat([x1, x2], dim=-1)))
         torch.testing.assert_close(logits, model(tokens, seed=5), rtol=1e-12, atol=1e-13)
         assert not torch.allclose(logits, model(tokens, seed=6))
@@ -76,7 +77,7 @@ def test_rows_say_what_the_tensors_say():
     for head in range(2):
         row = rows[2 + head]
         assert [entry["rounds"] for entry in row["recall"]] == [1, 2, 4]
-        parts = [recall_by_rounds(layer.q, layer.buckets, chunk_len=8, n_queries=100) for layer in passes]
+        parts = [recall_by_rounds(layer.q, layer.buckets, Reach.lsh(chunk_len=8), n_queries=100) for layer in passes]
         for view in range(2):
             mass = sum(n * part["mass"][0, head, view] for n, part in zip((40, 23), parts)) / 63
             assert row["recall"][view]["mass"] == pytest.approx(float(mass), rel=1e-9)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reformer.inspection.visibility import LSHVisibility, full_visible, local_visible
+from reformer.inspection.visibility import Visibility, full_visible
 from reformer.ops import Reach
 from reformer.ops.attention.reference import visible_counts
 from reformer.testing import LAYOUTS, lsh_inputs, places_seen
@@ -30,11 +30,11 @@ def test_lsh_sees_what_the_definition_says_after_any_number_of_rounds(length, ca
     for layout in LAYOUTS:
         inputs = lsh_inputs(length=length, n_hashes=4, layout=layout, seed=length)
         segments, options = segments_of(inputs, length), {"chunk_len": 5, "causal": causal, **PATTERNS[pattern]}
-        rows = torch.arange(0, length, 2)
-        seen = LSHVisibility(inputs.buckets, segments, **options)
+        rows, reach = torch.arange(0, length, 2), Reach.lsh(**options)
+        seen = Visibility(reach, segments, inputs.buckets)
         rounds = (1, 2, 4)
         for r, counts in zip(rounds, seen.counts(rows, rounds), strict=True):
-            expected = visible_counts(inputs.buckets[:, :, :r], segments, Reach.lsh(**options))
+            expected = visible_counts(inputs.buckets[:, :, :r], segments, reach)
             # How often the lone token of a softmax counts changes nothing; here it counts once.
             expected.diagonal(dim1=-2, dim2=-1).clamp_(max=1)
             assert torch.equal(counts.long(), expected[:, :, rows]), (layout, r)
@@ -48,7 +48,7 @@ def test_same_bucket_pairs_are_those_of_one_chunk_that_holds_everything(causal):
         whole = {"chunk_len": 31, "causal": causal, **PATTERNS["paper"]}
         expected = visible_counts(inputs.buckets[:, :, :2], segments, Reach.lsh(**whole)).bool()
         expected &= ~torch.eye(31, dtype=torch.bool)
-        seen = LSHVisibility(inputs.buckets, segments, **{**whole, "chunk_len": 4})
+        seen = Visibility(Reach.lsh(**{**whole, "chunk_len": 4}), segments, inputs.buckets)
         assert torch.equal(seen.same_bucket(rows, 2), expected[:, :, rows])
 
 
@@ -60,6 +60,7 @@ def test_same_bucket_pairs_are_those_of_one_chunk_that_holds_everything(causal):
         {"chunk_len": 4, "window": None, "n_chunks_before": 1, "n_chunks_after": 0},
         {"chunk_len": 3, "window": None, "n_chunks_before": 0, "n_chunks_after": 2},
         {"chunk_len": None, "window": 5, "n_chunks_before": 1, "n_chunks_after": 0},
+        {"chunk_len": 4, "window": None, "n_chunks_before": 1, "n_chunks_after": 1, "wrap": True},
         None,
     ],
 )
@@ -70,8 +71,10 @@ def test_local_and_full_see_what_the_oracle_says(options, causal, shared_qk):
         rows = torch.arange(1, length, 3)
         if options is None:
             got = full_visible(segments, rows, causal=causal, shared_qk=shared_qk)
+            (as_reach,) = Visibility(Reach.full(shared_qk=shared_qk, causal=causal), segments).counts(rows)
+            assert torch.equal(as_reach, got)
         else:
-            got = local_visible(segments, rows, causal=causal, shared_qk=shared_qk, **options)
+            (got,) = Visibility(Reach.local(shared_qk=shared_qk, causal=causal, **options), segments).counts(rows)
         cut = options or {"chunk_len": None, "window": None}
         for b in range(2):
             expected = places_seen(segments[b].tolist(), shared_qk=shared_qk, causal=causal, **cut)

@@ -3,18 +3,19 @@
 B batch, L length, H heads, D head size, M tokens that stand before the sequence (memory and context).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from reformer.compat.options import pattern_of, reject_arguments, reject_options
 from reformer.layers.attention import split_width
 from reformer.layers.passes import resolve_seed
 from reformer.ops import derive_seed, dropout, full_attention, local_attention, lsh_attention, seeded_buckets
 from reformer.ops.checks import require_at_least, require_dropout, require_shape
 
+# Options of its inner LSHAttention that its layer passes on: only these values are what our ops compute.
+_FIXED = {"rehash_each_round": True, "drop_for_hash_rate": 0.0}
 # Sub-streams of a call's seed.
 _ROTATIONS, _HASHED_DROPOUT, _LOCAL_DROPOUT, _OUTPUT_DROPOUT = range(4)
 
@@ -52,8 +53,8 @@ class LSHSelfAttention(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        reject_options(attn_chunks, return_attn, kwargs)
-        self.pattern = pattern_of(attend_across_buckets, allow_duplicate_attention)
+        _reject_options(attn_chunks, return_attn, kwargs)
+        self.pattern = _pattern_of(attend_across_buckets, allow_duplicate_attention)
         for name, size in (("dim", dim), ("heads", heads), ("bucket_size", bucket_size), ("n_hashes", n_hashes)):
             require_at_least(name, size, 1)
         require_at_least("num_mem_kv", num_mem_kv, 0)
@@ -87,7 +88,7 @@ class LSHSelfAttention(nn.Module):
         ``input_mask`` [B, L] and ``context_mask`` [B, C] are bool, False for padding: it changes no real token's output.
         ``pos_emb`` [1, L, D]: sines, then cosines, by which queries and keys are rotated after hashing.
         """
-        reject_arguments(input_attn_mask, kwargs)
+        _reject_arguments(input_attn_mask, kwargs)
         self._check(x, keys, input_mask, context_mask, pos_emb)
         seed = resolve_seed(None, self.training)
         before, before_mask = self._tokens_before(x, keys, input_mask, context_mask)
@@ -234,3 +235,47 @@ def _rotated(qk: Tensor, pos_emb: Tensor) -> Tensor:
     before, tokens = qk[:, :, : qk.shape[2] - L], qk[:, :, qk.shape[2] - L :]
     turned = torch.stack([-tokens[..., 1::2], tokens[..., ::2]], dim=-1).flatten(-2)
     return torch.cat([before, tokens * cos + turned * sin], dim=2)
+
+
+def _pattern_of(attend_across_buckets: bool, allow_duplicate_attention: bool) -> str:
+    """The pattern of ``reformer.ops.lsh_attention`` that both options describe. Raises ValueError if none does."""
+    if attend_across_buckets != allow_duplicate_attention:
+        raise ValueError(
+            "attend_across_buckets and allow_duplicate_attention must be both True (as the released checkpoints were "
+            "trained) or both False (the paper's text), got "
+            f"attend_across_buckets={attend_across_buckets}, allow_duplicate_attention={allow_duplicate_attention}"
+        )
+    return "trax" if attend_across_buckets else "paper"
+
+
+def _reject_options(attn_chunks: int | None, return_attn: bool, others: Mapping[str, Any]) -> None:
+    """Raise unless the constructor's remaining options ask for what is computed here."""
+    if attn_chunks not in (None, 1):
+        raise ValueError(
+            f"attn_chunks must be 1, got {attn_chunks}: it saved memory there and is not needed here, for no copy of "
+            "queries, keys and values per hash round is made; leave it out"
+        )
+    if return_attn:
+        raise ValueError(
+            "return_attn must be False, got True: no attention matrix is ever made; on short inputs compute it from "
+            "reformer.ops.lsh_attention(..., return_lse=True)"
+        )
+    for name, value in others.items():
+        if name not in _FIXED:
+            raise TypeError(f"LSHSelfAttention has no option {name!r}; docs/drop-in.md lists those it has")
+        if value != _FIXED[name]:
+            raise ValueError(f"{name} must be {_FIXED[name]}, got {value}: nothing else is computed here; leave it out")
+
+
+def _reject_arguments(input_attn_mask: object, others: Mapping[str, Any]) -> None:
+    """Raise unless the remaining arguments of a call ask for what is computed here."""
+    if input_attn_mask is not None:
+        raise ValueError(
+            "input_attn_mask must be None: LSH attention takes no mask of pairs; use input_mask for padding and "
+            "causal=True for order, or torch's scaled_dot_product_attention for any other mask"
+        )
+    for name in others:
+        hint = "docs/drop-in.md lists those it has"
+        if name in ("_reverse", "_depth"):
+            hint = "it belongs to reformer-pytorch's reversible blocks; use reformer.layers.ReversibleStack"
+        raise TypeError(f"LSHSelfAttention's call has no argument {name!r}; {hint}")

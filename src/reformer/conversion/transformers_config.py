@@ -43,6 +43,25 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+# Fields that only have another name; those of layers belong to their kind.
+_SAME = {
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "d_ff": "feed_forward_size",
+    "n_heads": "num_attention_heads",
+    "layer_norm_eps": "layer_norm_eps",
+    "n_hashes": "num_hashes",
+    "n_buckets": "num_buckets",
+    "causal": "is_decoder",
+}
+_OF_KIND = {
+    "{}_chunk_len": "{}_attn_chunk_length",
+    "{}_chunks_before": "{}_num_chunks_before",
+    "{}_chunks_after": "{}_num_chunks_after",
+}
+_AXIAL = {"axial_shape": "axial_pos_shape", "axial_dims": "axial_pos_embds_dim"}
+
+
 def convert_config(document: Mapping[str, Any]) -> ReformerConfig:
     """Our config of a ``config.json`` with model_type "reformer".
 
@@ -55,75 +74,36 @@ def convert_config(document: Mapping[str, Any]) -> ReformerConfig:
             f"expected a Reformer's config.json (model_type 'reformer'), got model_type {document.get('model_type')!r}"
         )
     theirs = {**_DEFAULTS, **{name: value for name, value in document.items() if name in _DEFAULTS}}
-    kinds = _layers(theirs["attn_layers"])
+    kinds = tuple(theirs["attn_layers"])
+    if not kinds or any(kind not in ("lsh", "local") for kind in kinds):
+        raise ConversionError(f"expected attn_layers of 'lsh' and 'local', got {list(kinds)}")
+    if theirs["hidden_act"] not in _ACTIVATIONS:
+        raise ConversionError(
+            f"expected hidden_act to be one of {', '.join(map(repr, _ACTIVATIONS))}, got {theirs['hidden_act']!r}"
+        )
+    names = dict(_SAME)
+    # A kind that no layer has may have no options either (None).
+    for kind in set(kinds):
+        names |= {ours.format(kind): name.format(kind) for ours, name in _OF_KIND.items()}
+    names |= _AXIAL if theirs["axial_pos_embds"] else {"max_len": "max_position_embeddings"}
+    dropout = theirs[f"{'lsh' if 'lsh' in kinds else 'local'}_attention_probs_dropout_prob"]
     try:
         return ReformerConfig(
+            **{ours: _hashable(theirs[name]) for ours, name in names.items()},
             attention=kinds,
-            **_sizes(theirs),
-            **_chunks(theirs, kinds),
-            **_positions(theirs),
-            n_hashes=theirs["num_hashes"],
-            n_buckets=_tuple(theirs["num_buckets"]),
+            d_attn=theirs["num_attention_heads"] * theirs["attention_head_size"],
+            activation=_ACTIVATIONS[theirs["hidden_act"]],
+            pattern="trax",
+            shared_qk=False,
+            # In a causal model what stands around the ends comes later, and is not seen.
+            local_wrap="local" in kinds and not theirs["is_decoder"],
+            positions="axial" if theirs["axial_pos_embds"] else "learned",
             dropout=float(theirs["hidden_dropout_prob"]),
-            attention_dropout=_attention_dropout(theirs, kinds),
+            attention_dropout=float(dropout or 0.0),
         )
     except (ValueError, TypeError) as error:
         raise ConversionError(f"this config describes no Reformer that can run: {error}") from error
 
 
-def _layers(named: Any) -> tuple[str, ...]:
-    kinds = tuple(named)
-    if not kinds or any(kind not in ("lsh", "local") for kind in kinds):
-        raise ConversionError(f"expected attn_layers of 'lsh' and 'local', got {list(kinds)}")
-    return kinds
-
-
-def _sizes(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    if theirs["hidden_act"] not in _ACTIVATIONS:
-        raise ConversionError(
-            f"expected hidden_act to be one of {', '.join(map(repr, _ACTIVATIONS))}, got {theirs['hidden_act']!r}"
-        )
-    return {
-        "vocab_size": theirs["vocab_size"],
-        "d_model": theirs["hidden_size"],
-        "d_ff": theirs["feed_forward_size"],
-        "n_heads": theirs["num_attention_heads"],
-        "d_attn": theirs["num_attention_heads"] * theirs["attention_head_size"],
-        "activation": _ACTIVATIONS[theirs["hidden_act"]],
-        "layer_norm_eps": theirs["layer_norm_eps"],
-    }
-
-
-def _chunks(theirs: Mapping[str, Any], kinds: tuple[str, ...]) -> dict[str, Any]:
-    # A kind that no layer has may have no options either (None).
-    options: dict[str, Any] = {"causal": theirs["is_decoder"], "pattern": "trax", "shared_qk": False}
-    if "lsh" in kinds:
-        options["lsh_chunk_len"] = theirs["lsh_attn_chunk_length"]
-        options["lsh_chunks_before"] = theirs["lsh_num_chunks_before"]
-        options["lsh_chunks_after"] = theirs["lsh_num_chunks_after"]
-    if "local" in kinds:
-        options["local_chunk_len"] = theirs["local_attn_chunk_length"]
-        options["local_chunks_before"] = theirs["local_num_chunks_before"]
-        options["local_chunks_after"] = theirs["local_num_chunks_after"]
-        # In a causal model what stands around the ends comes later, and is not seen.
-        options["local_wrap"] = not theirs["is_decoder"]
-    return options
-
-
-def _positions(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    if not theirs["axial_pos_embds"]:
-        return {"positions": "learned", "max_len": theirs["max_position_embeddings"]}
-    return {
-        "positions": "axial",
-        "axial_shape": _tuple(theirs["axial_pos_shape"]),
-        "axial_dims": _tuple(theirs["axial_pos_embds_dim"]),
-    }
-
-
-def _attention_dropout(theirs: Mapping[str, Any], kinds: tuple[str, ...]) -> float:
-    kind = "lsh" if "lsh" in kinds else "local"
-    return float(theirs[f"{kind}_attention_probs_dropout_prob"] or 0.0)
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else value
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

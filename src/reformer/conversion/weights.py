@@ -61,9 +61,8 @@ def _layer_names(theirs: str, ours: str, kind: str) -> Iterator[tuple[str, str]]
         yield f"{theirs}.attention.self_attention.{name}.weight", f"{ours}.attention.inner.{our_name}.weight"
     yield f"{theirs}.attention.output.dense.weight", f"{ours}.attention.inner.to_out.weight"
     yield from _both(f"{theirs}.feed_forward.layer_norm", f"{ours}.feed_forward.norm")
-    for name, end in (("dense", "in"), ("output", "out")):
-        yield f"{theirs}.feed_forward.{name}.dense.weight", f"{ours}.feed_forward.inner.w_{end}"
-        yield f"{theirs}.feed_forward.{name}.dense.bias", f"{ours}.feed_forward.inner.b_{end}"
+    for name, our_name in (("dense", "w_in"), ("output", "w_out")):
+        yield from _both(f"{theirs}.feed_forward.{name}.dense", f"{ours}.feed_forward.inner.{our_name}")
 
 
 def _both(theirs: str, ours: str) -> Iterator[tuple[str, str]]:

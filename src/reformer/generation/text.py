@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from reformer.generation.beam_search import Hypothesis, search_beams
 from reformer.generation.filters import SamplingConfig
@@ -93,12 +94,19 @@ def start_rows(
     if max_len is not None and longest + n_tokens > max_len:
         raise ValueError(f"prompt of {longest} and {n_tokens} new ones exceed max_len={max_len}; give a larger one")
     state = model.decoding_state(len(prompts), max_len, rotation_seed)
-    rows = [[config.start_id, *prompt] for prompt in prompts]
-    padded = [[0] * (longest + 1 - len(row)) + row for row in rows]
-    device = model.norm.weight.device
-    segment_ids = torch.tensor([[-1] * (longest + 1 - len(row)) + [0] * len(row) for row in rows], device=device)
-    uneven = min(map(len, prompts)) < longest
-    return torch.tensor(padded, device=device), segment_ids if uneven else None, state
+    tokens, segment_ids = pad([[config.start_id, *prompt] for prompt in prompts], model.norm.weight.device, "left")
+    return tokens, segment_ids, state
+
+
+def pad(rows: Sequence[Sequence[int]], device: torch.device, side: str = "right") -> tuple[Tensor, Tensor | None]:
+    """Rows as one tensor [B, T], padded on that side, and its segment ids (None: no padding)."""
+
+    def joined(tensors: list[Tensor], fill: int) -> Tensor:
+        return pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=side).to(device)
+
+    tokens = [torch.tensor(row, dtype=torch.int64, device="cpu") for row in rows]
+    segment_ids = joined([torch.zeros_like(row) for row in tokens], -1)
+    return joined(tokens, 0), segment_ids if bool((segment_ids < 0).any()) else None
 
 
 def _check_prompt(model: ReformerLM, prompt: Prompt, n_tokens: int) -> None:

@@ -6,11 +6,10 @@ B sentences, S source length.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from reformer.generation.beam_search import Hypothesis, search_beams
 from reformer.generation.protocol import Stopping
-from reformer.generation.text import start_rows
+from reformer.generation.text import pad, start_rows
 from reformer.models import ReformerEncoderDecoder, ReformerLM
 from reformer.ops.checks import require_at_least
 
@@ -40,8 +39,8 @@ def translate(
     device = model.norm.weight.device
     source, segment_ids = pad(sources, device)
     state = model.decoding_state(source, source_segment_ids=segment_ids, max_len=max(limits), seed=seed)
-    start = torch.full((len(sources), 1), model.config.start_id, device=device)
-    stopping = stopping_at(end_id)
+    start = torch.full((len(sources), 1), model.config.start_id, dtype=torch.int64, device=device)
+    stopping = _ending_at(end_id)
     return search_beams(model, state, start, limits, num_beams=num_beams, alpha=alpha, stopping=stopping)
 
 
@@ -83,7 +82,7 @@ def translate_packed(
         segment_ids=segment_ids,
         num_beams=num_beams,
         alpha=alpha,
-        stopping=stopping_at(end_id),
+        stopping=_ending_at(end_id),
     )
 
 
@@ -93,14 +92,6 @@ def _check(sources: Sequence[Sequence[int]], extra_tokens: int) -> None:
         raise ValueError("every source must have at least one token, its end token if nothing else")
 
 
-def pad(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:
-    """Rows as one tensor [B, S], padded on the right, and its segment ids (None: no padding)."""
-    width = max(map(len, rows))
-    tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
-    segment_ids = torch.tensor([[0] * len(row) + [-1] * (width - len(row)) for row in rows], device=device)
-    return tokens, None if min(map(len, rows)) == width else segment_ids
-
-
-def stopping_at(end_id: int) -> Stopping:
+def _ending_at(end_id: int) -> Stopping:
     """A text is over with this token."""
     return Stopping((b"e",), lambda token: b"e" if token == end_id else b".")

@@ -6,6 +6,7 @@ What it gains is measured by benchmarks/hf_accelerate.py.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -61,34 +62,16 @@ def accelerate(model: nn.Module) -> Accelerated:
 class AcceleratedLSHSelfAttention(theirs.LSHSelfAttention):
     """transformers' LSH attention: rounds end to end, look-back wraps, across buckets, duplicates counted."""
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        num_hashes: int | None = None,
-        buckets: Tensor | None = None,
-        past_buckets_states: Any = None,
-        use_cache: bool = False,
-        output_attentions: bool = False,
-        **kwargs: Any,
-    ) -> Any:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
         """As transformers' forward pass: hidden_states [B, L, hidden_size], ``buckets`` those of the forward pass."""
-        if output_attentions or _holds(past_buckets_states, self.layer_idx):
-            return super().forward(
-                hidden_states,
-                attention_mask=attention_mask,
-                num_hashes=num_hashes,
-                buckets=buckets,
-                past_buckets_states=past_buckets_states,
-                use_cache=use_cache,
-                output_attentions=output_attentions,
-                **kwargs,
-            )
+        if _is_theirs(self, options):
+            return super().forward(hidden_states, attention_mask=attention_mask, **options)
+        buckets = options.get("buckets")
         qk, v = _heads(self, self.query_key(hidden_states)), _heads(self, self.value(hidden_states))
         segments = _segments(attention_mask)
         hashed = hidden_states.shape[1] > self.chunk_length
         if hashed:
-            buckets = self._buckets(qk, attention_mask, num_hashes or self.num_hashes, buckets)
+            buckets = self._buckets(qk, attention_mask, options.get("num_hashes") or self.num_hashes, buckets)
         common = {"causal": self.is_decoder, "segment_ids": segments, "scale": 1.0, **_dropout(self)}
         if hashed:
             out = lsh_attention(
@@ -138,25 +121,10 @@ class AcceleratedLSHSelfAttention(theirs.LSHSelfAttention):
 class AcceleratedLocalSelfAttention(theirs.LocalSelfAttention):
     """transformers' causal local attention: chunks counted from the first position, look-back by whole chunks."""
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        past_buckets_states: Any = None,
-        use_cache: bool = False,
-        output_attentions: bool = False,
-        **kwargs: Any,
-    ) -> Any:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
         """As transformers' forward pass: hidden_states [B, L, hidden_size]."""
-        if output_attentions or _holds(past_buckets_states, self.layer_idx) or not self._same(attention_mask):
-            return super().forward(
-                hidden_states,
-                attention_mask=attention_mask,
-                past_buckets_states=past_buckets_states,
-                use_cache=use_cache,
-                output_attentions=output_attentions,
-                **kwargs,
-            )
+        if _is_theirs(self, options) or not self._same(attention_mask):
+            return super().forward(hidden_states, attention_mask=attention_mask, **options)
         q, k, v = (_heads(self, project(hidden_states)) for project in (self.query, self.key, self.value))
         out = local_attention(
             q,
@@ -186,9 +154,11 @@ def _local_obstacle(module: Any) -> str | None:
     return None
 
 
-def _holds(cache: Any, layer_idx: int) -> bool:
-    """Whether the cache has something of this layer already: a step of decoding, no prefill."""
-    return cache is not None and len(cache) > layer_idx
+def _is_theirs(module: Any, options: Mapping[str, Any]) -> bool:
+    """Whether transformers computes it: with probabilities wanted, or a cache that holds something of this layer already."""
+    cache = options.get("past_buckets_states")
+    is_step = cache is not None and len(cache) > module.layer_idx
+    return is_step or bool(options.get("output_attentions"))
 
 
 def _factors(n_buckets: Any) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""Heads that read the trunk: of a sequence, of each token, of an answer's two ends."""
+"""Heads that read the trunk: of a sequence, of each token, of an answer's two ends.
+
+What their ``forward`` does not name goes to ``ReformerTorchModel.forward`` (``seed``) and to the loss of transformers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from reformer.hf.configuration import ReformerTorchConfig
-from reformer.hf.inputs import last_real_token, require_labels, segments
+from reformer.hf.inputs import require_labels, segments
 from reformer.hf.modeling import ReformerTorchModel, ReformerTorchPreTrainedModel
 
 
@@ -43,7 +46,6 @@ class ReformerTorchForSequenceClassification(_Classifier):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        seed: int | Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Logits [B, num_labels]; with ``labels`` the loss of config.problem_type. See ``ReformerTorchModel``.
@@ -52,9 +54,7 @@ class ReformerTorchForSequenceClassification(_Classifier):
         """
         if attention_mask is None and input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
-        outputs = self.reformer(
-            input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, seed=seed, **kwargs
-        )
+        outputs = self.reformer(input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, **kwargs)
         hidden = outputs.last_hidden_state
         pool = _last if self.config.causal else _mean
         logits = self.classifier(pool(hidden, segments(attention_mask, *hidden.shape[:2])))
@@ -75,13 +75,10 @@ class ReformerTorchForTokenClassification(_Classifier):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        seed: int | Tensor | None = None,
         **kwargs: Any,
     ) -> TokenClassifierOutput:
         """Logits [B, L, num_labels]; with ``labels`` [B, L] (-100: not counted) the loss. See ``ReformerTorchModel``."""
-        outputs = self.reformer(
-            input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, seed=seed, **kwargs
-        )
+        outputs = self.reformer(input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, **kwargs)
         logits = self.classifier(outputs.last_hidden_state)
         loss = None
         if labels is not None:
@@ -105,16 +102,13 @@ class ReformerTorchForQuestionAnswering(_Classifier):
         inputs_embeds: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
-        seed: int | Tensor | None = None,
         **kwargs: Any,
     ) -> QuestionAnsweringModelOutput:
         """Start and end logits [B, L] each; with both positions [B] the mean of their losses. See ``ReformerTorchModel``.
 
         Positions beyond the sequence do not count.
         """
-        outputs = self.reformer(
-            input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, seed=seed, **kwargs
-        )
+        outputs = self.reformer(input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, **kwargs)
         start_logits, end_logits = self.classifier(outputs.last_hidden_state).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
@@ -125,9 +119,14 @@ class ReformerTorchForQuestionAnswering(_Classifier):
 
 
 def _last(hidden: Tensor, segment_ids: Tensor | None) -> Tensor:
-    batch_size, length = hidden.shape[:2]
-    rows = torch.arange(batch_size, device=hidden.device)
-    return hidden[rows, last_real_token(segment_ids, batch_size, length, hidden.device)]
+    """At each row's last real token, wherever its padding is; at the last position if it has none."""
+    if segment_ids is None:
+        return hidden[:, -1]
+    batch_size, length = segment_ids.shape
+    places = torch.arange(length, dtype=torch.int64, device=hidden.device).expand(batch_size, length)
+    last = places.masked_fill(segment_ids < 0, -1).amax(-1)
+    last = torch.where(last < 0, length - 1, last)
+    return hidden[torch.arange(batch_size, dtype=torch.int64, device=hidden.device), last]
 
 
 def _mean(hidden: Tensor, segment_ids: Tensor | None) -> Tensor:

@@ -17,22 +17,15 @@ def segments(attention_mask: Tensor | None, batch_size: int, length: int) -> Ten
     return (attention_mask > 0).long() - 1
 
 
-def next_tokens(labels: Tensor, segment_ids: Tensor | None) -> Tensor:
+def next_tokens(labels: Tensor, attention_mask: Tensor | None, batch_size: int, length: int) -> Tensor:
     """Targets [B, L]: at each real token the label of the next one, if that is real too; -100 elsewhere."""
+    require_labels(labels, batch_size, length)
+    segment_ids = segments(attention_mask, batch_size, length)
     targets = torch.full_like(labels, IGNORED)
     targets[:, :-1] = labels[:, 1:]
     if segment_ids is not None:
         targets[:, :-1].masked_fill_((segment_ids[:, :-1] < 0) | (segment_ids[:, 1:] < 0), IGNORED)
     return targets
-
-
-def last_real_token(segment_ids: Tensor | None, batch_size: int, length: int, device: torch.device) -> Tensor:
-    """The position [B] of each row's last real token, wherever its padding is; the last position if it has none."""
-    if segment_ids is None:
-        return torch.full((batch_size,), length - 1, device=device)
-    places = torch.arange(length, device=device).expand(batch_size, length)
-    last = places.masked_fill(segment_ids < 0, -1).amax(-1)
-    return torch.where(last < 0, length - 1, last)
 
 
 def require_labels(labels: Tensor, batch_size: int, length: int) -> None:

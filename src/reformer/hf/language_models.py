@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,10 +11,10 @@ from transformers.utils import can_return_tuple
 from reformer.hf.cache import ReformerCache
 from reformer.hf.configuration import ReformerTorchConfig
 from reformer.hf.generation import ReformerGenerationMixin
-from reformer.hf.inputs import next_tokens, require_labels, segments
-from reformer.hf.losses import head_loss
+from reformer.hf.inputs import IGNORED, next_tokens, require_labels
 from reformer.hf.modeling import ReformerTorchModel, ReformerTorchPreTrainedModel
 from reformer.models.head import logits_function, make_head
+from reformer.ops import chunked_loss
 
 
 class _LanguageModel(ReformerTorchPreTrainedModel):
@@ -30,15 +29,26 @@ class _LanguageModel(ReformerTorchPreTrainedModel):
         self.lm_head = make_head(config.to_reformer())
         self.post_init()
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self._head(hidden)(hidden)
+    def _scores(
+        self, hidden: Tensor, targets: Tensor | None, n_items: Tensor | int | None, kept: Any = slice(None)
+    ) -> dict[str, Tensor | None]:
+        """The loss over targets [B, L] that are not -100, if there are any, and the logits of the ``kept`` positions.
 
-    def _loss(self, hidden: Tensor, targets: Tensor, n_items: Tensor | int | None) -> Tensor:
-        chunk_len = self.config.loss_chunk_len
-        return head_loss(self._head(hidden), hidden, targets, chunk_len=chunk_len, n_items=n_items)
-
-    def _head(self, hidden: Tensor) -> Callable[[Tensor], Tensor]:
-        return logits_function(self._trunk.config, self.lm_head, self._trunk.embedding, hidden.device)
+        The loss is the mean in nats, or the sum over ``n_items``: what the Trainer gives when it accumulates gradients.
+        """
+        head, loss = logits_function(self._trunk.config, self.lm_head, self._trunk.embedding, hidden.device), None
+        if targets is not None:
+            loss = chunked_loss(
+                head,
+                hidden,
+                targets,
+                chunk_len=self.config.loss_chunk_len,
+                ignore_index=IGNORED,
+                reduction="mean" if n_items is None else "sum",
+            )
+            loss = loss if n_items is None else loss / n_items
+        with_logits = targets is None or not self.training
+        return {"loss": loss, "logits": head(hidden[:, kept]) if with_logits else None}
 
 
 class ReformerTorchForCausalLM(_LanguageModel, ReformerGenerationMixin):
@@ -83,18 +93,10 @@ class ReformerTorchForCausalLM(_LanguageModel, ReformerGenerationMixin):
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        loss = None
-        if labels is not None:
-            require_labels(labels, *hidden.shape[:2])
-            targets = next_tokens(labels, segments(attention_mask, *hidden.shape[:2]))
-            loss = self._loss(hidden, targets, num_items_in_batch)
+        targets = None if labels is None else next_tokens(labels, attention_mask, *hidden.shape[:2])
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        with_logits = labels is None or not self.training
-        return CausalLMOutputWithPast(
-            loss=loss,
-            logits=self._logits(hidden[:, kept]) if with_logits else None,
-            past_key_values=outputs.past_key_values,
-        )
+        scores = self._scores(hidden, targets, num_items_in_batch, kept)
+        return CausalLMOutputWithPast(**scores, past_key_values=outputs.past_key_values)
 
 
 class ReformerTorchForMaskedLM(_LanguageModel):
@@ -113,18 +115,12 @@ class ReformerTorchForMaskedLM(_LanguageModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        seed: int | Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Logits [B, L, V]; with ``labels`` [B, L] (-100: not counted) the loss. See ``ReformerTorchModel``."""
-        outputs = self.reformer(
-            input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, seed=seed, **kwargs
-        )
+        outputs = self.reformer(input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, **kwargs)
         hidden = outputs.last_hidden_state
-        loss = None
         if labels is not None:
             require_labels(labels, *hidden.shape[:2])
-            loss = self._loss(hidden, labels, num_items_in_batch)
-        with_logits = labels is None or not self.training
-        return MaskedLMOutput(loss=loss, logits=self._logits(hidden) if with_logits else None)
+        return MaskedLMOutput(**self._scores(hidden, labels, num_items_in_batch))

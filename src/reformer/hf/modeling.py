@@ -15,8 +15,20 @@ from reformer.hf.configuration import ReformerTorchConfig
 from reformer.hf.inputs import segments
 from reformer.hf.resizing import resize_vocabulary
 from reformer.models import ReformerTrunk
+from reformer.models.building import feed_forward_linears
 
 logger = logging.get_logger(__name__)
+
+# transformers renames while it reads, before any hook of a module.
+_EARLIER_NAMES = {
+    rf"\.feed_forward\.inner\.{earlier}(?!\.)": f".feed_forward.inner.{name}"
+    for earlier, name in (
+        ("w_in", "w_in.weight"),
+        ("b_in", "w_in.bias"),
+        ("w_out", "w_out.weight"),
+        ("b_out", "w_out.bias"),
+    )
+}
 
 
 class ReformerTorchPreTrainedModel(PreTrainedModel):
@@ -64,6 +76,14 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
         _, model, _ = load_trained(Path(directory), which, logger.warning)
         return cls.from_reformer(model, **changes)
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, key_mapping: dict[str, str] | None = None, **kwargs: Any) -> Any:
+        """transformers' own; also of folders written before the feed-forward layer was two Linears.
+
+        Such a folder keeps its names when it is saved again, as transformers does with all that it renames.
+        """
+        return super().from_pretrained(*args, key_mapping={**_EARLIER_NAMES, **(key_mapping or {})}, **kwargs)
+
     def resize_token_embeddings(
         self,
         new_num_tokens: int | None = None,
@@ -91,6 +111,8 @@ class ReformerTorchPreTrainedModel(PreTrainedModel):
             cast(Any, module).reset_parameters()
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
+                if module in feed_forward_linears(self):
+                    nn.init.zeros_(module.bias)
 
 
 class ReformerTorchModel(ReformerTorchPreTrainedModel):

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from reformer.evaluation import evaluating
-from reformer.layers import ResidualBranch, SelfAttention
+from reformer.layers import ParallelPass, ResidualBranch, SelfAttention
 from reformer.models import ReformerLM
 
 
@@ -35,14 +34,13 @@ def capture(model: ReformerLM, tokens: Tensor, seed: int, receive: Callable[[Cap
     """
     branches = [layer.attention for layer in model.stack.layers]
 
-    def after(branch: ResidualBranch, arguments: tuple[Any, ...], result: tuple[Tensor, tuple[Tensor, ...]]) -> None:
-        x, _, _, position_ids, *_ = arguments
-        output, saved = result
+    def after(branch: ResidualBranch, arguments: tuple[Tensor, ParallelPass], output: Tensor) -> None:
+        x, how = arguments
         attention = branch.inner
         assert isinstance(attention, SelfAttention)
         # The same operations on the same values as in the pass itself, so the same bits.
-        q, k, v = attention.project(branch.norm(x), position_ids)
-        buckets = saved[0] if saved else None
+        q, k, v = attention.project(branch.norm(x), how.position_ids)
+        buckets = how.saved[0] if how.saved else None
         index = branches.index(branch)
         receive(Captured(index=index, attention=attention, q=q, k=k, v=v, buckets=buckets, output=output))
 

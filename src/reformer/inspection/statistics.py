@@ -1,28 +1,26 @@
 """What attention sees of what full attention would look at: sums over queries, in blocks, tensors in and out.
 
-B batch, H heads, R rounds, L length, D head size, Q queries, V views (LSH: numbers of rounds), K values of k.
+B batch, H heads, R rounds, L length, D head size, Q queries, V numbers of rounds, K values of k.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from reformer.inspection.visibility import LSHVisibility, full_visible
+from reformer.inspection.visibility import Visibility, full_visible
+from reformer.ops import Reach
 from reformer.ops.keys import unit_keys
 
 TOP_K = (1, 8, 32)
 # Entries [B, H, Q, L] of one block of queries: what bounds memory at any length.
 BLOCK_ENTRIES = 2**22
 
-# The counts [B, H, Q, L] of each view of the queries at given positions.
-Views = Callable[[Tensor], Iterator[Tensor]]
-
 
 def evenly_spaced(length: int, n_queries: int) -> Tensor:
     """At most ``n_queries`` positions of 0..length-1, evenly spaced, the last one among them."""
     count = min(n_queries, length)
-    return (torch.arange(1, count + 1) * length) // count - 1
+    return (torch.arange(1, count + 1, dtype=torch.int64, device="cpu") * length) // count - 1
 
 
 def distance_bin(distance: Tensor) -> Tensor:
@@ -35,38 +33,45 @@ def n_distance_bins(length: int) -> int:
     return (length - 1).bit_length() + 1
 
 
-def view_sums(
+def attention_sums(
     q: Tensor,
     k: Tensor | None,
-    views: Views,
-    n_views: int,
+    visibility: Visibility,
     rows: Tensor,
     *,
-    segments: Tensor,
-    causal: bool,
     scale: float,
-    own_view: int | None = None,
+    rounds: Sequence[int] = (1,),
+    own_rounds: int = 1,
     top_k: Sequence[int] = TOP_K,
 ) -> dict[str, Tensor]:
     """Sums over the real queries at ``rows``, in float64; the truth is full attention of the same q and k.
 
-    ``queries`` [B, H]; ``keys`` [B, H, V] share of the keys of full attention in each view; ``mass`` [B, H, V] share of
-    its probability; ``top`` [B, H, V, K] share of the query's k likeliest keys (all it has, if fewer) in
-    each view; ``distance_full`` [B, H, bins] mass by ``distance_bin``, and ``distance_own`` that of softmax over the keys
-    of ``own_view``, each as often as it counts.
+    V: after the first r rounds, r in ``rounds`` (rising; ``own_rounds``, the model's, among them).
+
+    ``queries`` [B, H]; ``keys`` [B, H, V] share of the keys of full attention that are seen; ``mass`` [B, H, V] share of
+    its probability; ``top`` [B, H, V, K] share of the query's k likeliest keys (all it has, if fewer); ``distance_full``
+    [B, H, bins] mass by ``distance_bin``, and ``distance_own`` that of softmax over the keys seen in ``own_rounds``, each
+    as often as it counts. With buckets also ``same_bucket`` [B, H]: pairs that share a bucket in one of ``own_rounds``,
+    and ``same_bucket_seen``, those that are seen.
     """
     keys = _wide(unit_keys(q) if k is None else k).transpose(-1, -2)
     B, H, L, _ = q.shape
     total: dict[str, Tensor] = {}
     for block in rows.split(max(1, BLOCK_ENTRIES // (B * H * L))):
-        full = full_visible(segments, block, causal=causal, shared_qk=k is None)
+        full = full_visible(visibility.segments, block, causal=visibility.reach.causal, shared_qk=k is None)
         logits = (scale * _wide(q[:, :, block]) @ keys).masked_fill(~full, -torch.inf)
         truth = _Truth(logits, full, block, top_k)
-        _add(total, truth.sums())
-        for index, counts in enumerate(views(block)):
-            seen = {name: _at(value, index, n_views) for name, value in truth.seen_sums(counts).items()}
-            own = {"distance_own": truth.distance(counts)} if index == own_view else {}
-            _add(total, {**seen, **own})
+        sums, seen = truth.sums(), []
+        for r, counts in zip(rounds, visibility.counts(block, rounds)):
+            seen.append(truth.seen_sums(counts))
+            if r == own_rounds:
+                sums["distance_own"] = truth.distance(counts)
+            if r == own_rounds and visibility.buckets is not None:
+                same = visibility.same_bucket(block, r)
+                sums["same_bucket"], sums["same_bucket_seen"] = _count(same), _count(same & (counts > 0))
+        sums |= {name: torch.stack([of_view[name] for of_view in seen], dim=2) for name in seen[0]}
+        for name, value in sums.items():
+            total[name] = total[name] + value if name in total else value
     return total
 
 
@@ -79,11 +84,11 @@ class _Truth:
         self.n_keys = full.sum(-1)
         # By logit: probabilities far from the best round to 0, and would all be equal.
         self.best = logits.topk(min(max(top_k), logits.shape[-1]), dim=-1).indices
-        distance = rows[:, None] - torch.arange(logits.shape[-1], device=rows.device)
+        distance = rows[:, None] - torch.arange(logits.shape[-1], dtype=torch.int64, device=rows.device)
         self.bins, self.n_bins = distance_bin(distance), n_distance_bins(logits.shape[-1])
 
     def sums(self) -> dict[str, Tensor]:
-        """What does not depend on a view."""
+        """What does not depend on what is seen."""
         heads = self.mass.shape[:2]
         return {
             "queries": (self.n_keys > 0).sum(-1).double().expand(heads),
@@ -113,60 +118,11 @@ class _Truth:
         return bins.scatter_add_(-1, self.bins.expand_as(mass), mass).sum(-2, dtype=torch.float64)
 
 
-def lsh_sums(
-    q: Tensor,
-    buckets: Tensor,
-    rows: Tensor,
-    rounds: Sequence[int],
-    *,
-    own_rounds: int,
-    segments: Tensor,
-    causal: bool,
-    scale: float,
-    top_k: Sequence[int] = TOP_K,
-    **pattern: object,
-) -> dict[str, Tensor]:
-    """``view_sums`` of LSH attention after its first r rounds, r in ``rounds`` (rising; ``own_rounds`` among them).
-
-    Also ``same_bucket`` [B, H]: pairs that share a bucket in one of ``own_rounds`` rounds, and ``same_bucket_seen``,
-    those that are seen.
-    """
-    visibility = LSHVisibility(buckets, segments, causal=causal, **pattern)  # type: ignore[arg-type]
-    pairs: dict[str, Tensor] = {}
-
-    def views(block: Tensor) -> Iterator[Tensor]:
-        for r, counts in zip(rounds, visibility.counts(block, rounds)):
-            if r == own_rounds:
-                same = visibility.same_bucket(block, own_rounds)
-                seen = same & (counts > 0)
-                _add(pairs, {"same_bucket": _count(same), "same_bucket_seen": _count(seen)})
-            yield counts
-
-    sums = view_sums(
-        q,
-        None,
-        views,
-        len(rounds),
-        rows,
-        segments=segments,
-        causal=causal,
-        scale=scale,
-        own_view=list(rounds).index(own_rounds),
-        top_k=top_k,
-    )
-    return {**sums, **pairs}
-
-
 def recall_by_rounds(
     q: Tensor,
     buckets: Tensor,
+    reach: Reach,
     *,
-    chunk_len: int,
-    pattern: str = "paper",
-    causal: bool = True,
-    window: int | None = None,
-    n_chunks_before: int = 1,
-    n_chunks_after: int = 0,
     segment_ids: Tensor | None = None,
     scale: float = 1.0,
     rounds: Sequence[int] | None = None,
@@ -175,32 +131,19 @@ def recall_by_rounds(
 ) -> dict[str, Tensor]:
     """How much of full attention the first r rounds of LSH attention see, averaged over evenly spaced queries.
 
-    Arguments as in ``lsh_attention``; ``rounds`` rising, default 1..R. Returns {"mass": [B, H, V], "top": [B, H, V, K],
-    "keys": [B, H, V]}: share of the attention mass, of the ``top_k`` likeliest keys, and of all keys (what attention
-    without preferences would recall); NaN for a row of padding. Raises ValueError for numbers of rounds that do not
-    rise or are beyond the buckets'.
+    ``reach``: a ``Reach.lsh``; other arguments as in ``lsh_attention``. ``rounds`` rising, default 1..R. Returns
+    {"mass": [B, H, V], "top": [B, H, V, K], "keys": [B, H, V]}: share of the attention mass, of the ``top_k`` likeliest
+    keys, and of all keys (what attention without preferences would recall); NaN for a row of padding. Raises ValueError
+    for numbers of rounds that do not rise or are beyond the buckets'.
     """
     R, L = buckets.shape[2:]
     rounds = tuple(range(1, R + 1)) if rounds is None else tuple(rounds)
     if not rounds or list(rounds) != sorted(set(rounds)) or rounds[0] < 1 or rounds[-1] > R:
         raise ValueError(f"rounds must be rising numbers from 1 to {R}, as buckets has {R} rounds; got {rounds}")
     segments = segment_ids if segment_ids is not None else torch.zeros_like(buckets[:, 0, 0], dtype=torch.int64)
-    sums = lsh_sums(
-        q,
-        buckets,
-        evenly_spaced(L, n_queries).to(q.device),
-        rounds,
-        own_rounds=rounds[-1],
-        segments=segments,
-        causal=causal,
-        scale=scale,
-        top_k=top_k,
-        chunk_len=chunk_len,
-        pattern=pattern,
-        window=window,
-        n_chunks_before=n_chunks_before,
-        n_chunks_after=n_chunks_after,
-    )
+    rows = evenly_spaced(L, n_queries).to(q.device)
+    visibility = Visibility(reach, segments, buckets)
+    sums = attention_sums(q, None, visibility, rows, scale=scale, rounds=rounds, own_rounds=rounds[-1], top_k=top_k)
     queries = sums["queries"][..., None]
     return {name: sums[name] / (queries[..., None] if name == "top" else queries) for name in ("mass", "top", "keys")}
 
@@ -233,15 +176,3 @@ def _softmax(logits: Tensor) -> Tensor:
 
 def _count(pairs: Tensor) -> Tensor:
     return pairs.sum((-1, -2)).double()
-
-
-def _at(value: Tensor, view: int, n_views: int) -> Tensor:
-    """``value`` [B, H, ...] as one view of [B, H, V, ...], the others 0."""
-    out = value.new_zeros(*value.shape[:2], n_views, *value.shape[2:])
-    out[:, :, view] = value
-    return out
-
-
-def _add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
-    for name, value in more.items():
-        total[name] = total[name] + value if name in total else value

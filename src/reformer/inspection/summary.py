@@ -1,6 +1,6 @@
 """A model's attention over some windows, as plain rows: one per layer and head."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,13 @@ from torch import Tensor
 from reformer.inspection.capture import Captured, capture
 from reformer.inspection.statistics import (
     TOP_K,
+    attention_sums,
     bucket_sizes,
     distance_bin,
     effective_buckets,
     evenly_spaced,
-    lsh_sums,
-    view_sums,
 )
-from reformer.inspection.visibility import full_visible, local_visible
+from reformer.inspection.visibility import Visibility
 from reformer.layers import FullSelfAttention, LocalSelfAttention, LSHSelfAttention
 from reformer.models import ReformerLM
 from reformer.ops import automatic_n_buckets, bucket_factors, derive_seed, seeded_buckets
@@ -79,45 +78,36 @@ def distance_labels(n_bins: int) -> list[str]:
 
 
 def _measure(layer: _Layer, captured: Captured, n_queries: int, rounds: Sequence[int], seed: int) -> dict[str, Tensor]:
-    q, attention = captured.q, captured.attention
+    q, attention, buckets = captured.q, captured.attention, captured.buckets
     L = q.shape[2]
-    common: dict[str, Any] = {
-        "segments": torch.zeros(1, L, dtype=torch.int64, device=q.device),
-        "causal": attention.causal,
-        "scale": logit_scale(q, captured.k, attention.scale),
-    }
-    queries = evenly_spaced(L, n_queries).to(q.device)
+    rounds_seen: tuple[int, ...] = (1,)
+    own = 1
     if isinstance(attention, LSHSelfAttention):
-        assert captured.buckets is not None
-        n_buckets = attention.n_buckets or automatic_n_buckets(L, attention.options["chunk_len"])
-        layer.sizes.append(bucket_sizes(captured.buckets, int(np.prod(bucket_factors(n_buckets)))).cpu())
+        assert buckets is not None
+        n_buckets = attention.n_buckets or automatic_n_buckets(L, attention.chunk_len)
+        layer.sizes.append(bucket_sizes(buckets, int(np.prod(bucket_factors(n_buckets)))).cpu())
         own = attention.n_hashes
-        layer.rounds = tuple(sorted({*range(1, own + 1), *rounds}))
-        buckets = _more_rounds(captured, attention, max(layer.rounds) - own, seed)
-        return lsh_sums(q, buckets, queries, layer.rounds, own_rounds=own, **common, **attention.options)
-    visible: Callable[..., Tensor] = full_visible
-    visible_to: dict[str, Any] = {"causal": attention.causal, "shared_qk": captured.k is None}
-    if isinstance(attention, LocalSelfAttention):
-        visible, visible_to = local_visible, {**visible_to, **attention.options}
-
-    def views(rows: Tensor) -> Iterator[Tensor]:
-        yield visible(common["segments"], rows, **visible_to)
-
-    return view_sums(q, captured.k, views, 1, queries, own_view=0, **common)
-
-
-def _more_rounds(captured: Captured, attention: LSHSelfAttention, n_more: int, seed: int) -> Tensor:
-    assert captured.buckets is not None
-    if n_more < 1:
-        return captured.buckets
-    more = seeded_buckets(
-        captured.q,
-        derive_seed(torch.tensor(seed), _MORE_ROUNDS, captured.index),
-        n_hashes=n_more,
-        n_buckets=attention.n_buckets,
-        chunk_len=attention.options["chunk_len"],
+        rounds_seen = layer.rounds = tuple(sorted({*range(1, own + 1), *rounds}))
+        if rounds_seen[-1] > own:
+            seed_of_more = derive_seed(torch.tensor(seed, dtype=torch.int64), _MORE_ROUNDS, captured.index)
+            more = seeded_buckets(
+                q,
+                seed_of_more,
+                n_hashes=rounds_seen[-1] - own,
+                n_buckets=attention.n_buckets,
+                chunk_len=attention.chunk_len,
+            )
+            buckets = torch.cat([buckets, more.to(buckets.dtype)], dim=2)
+    segments = torch.zeros(1, L, dtype=torch.int64, device=q.device)
+    return attention_sums(
+        q,
+        captured.k,
+        Visibility(attention.reach, segments, buckets),
+        evenly_spaced(L, n_queries).to(q.device),
+        scale=logit_scale(q, captured.k, attention.scale),
+        rounds=rounds_seen,
+        own_rounds=own,
     )
-    return torch.cat([captured.buckets, more.to(captured.buckets.dtype)], dim=2)
 
 
 def _merge(total: dict[str, Tensor], sums: dict[str, Tensor]) -> None:

@@ -22,13 +22,18 @@ from reformer.models.config import ReformerConfig
 
 def initialise(model: nn.Module, config: ReformerConfig) -> None:
     """Xavier weights and normal embeddings; last of all, so that a seed gives the same weights as ever."""
-    drawn = {linear for m in model.modules() if isinstance(m, FeedForward) for linear in (m.w_in, m.w_out)}
+    drawn = feed_forward_linears(model)
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=config.embedding_std)
     for module in model.modules():
         if isinstance(module, nn.Linear) and module not in drawn:
             nn.init.xavier_uniform_(module.weight)
+
+
+def feed_forward_linears(model: nn.Module) -> set[nn.Linear]:
+    """The Linears whose first weights are the feed-forward layers' own affair."""
+    return {linear for m in model.modules() if isinstance(m, FeedForward) for linear in (m.w_in, m.w_out)}
 
 
 def reset_parameters(model: nn.Module, config: ReformerConfig) -> None:

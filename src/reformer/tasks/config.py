@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -44,14 +45,15 @@ class OptimizerConfig:
         require_choice("optimizer.name", self.name, OPTIMIZERS)
         require_choice("optimizer.schedule", self.schedule, SCHEDULES)
         require_at_least("optimizer.warmup_steps", self.warmup_steps, 0)
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"optimizer.lr must be above 0, got {self.lr}")
-        if not (self.others_lr_scale > 0 and math.isfinite(self.others_lr_scale)):
-            raise ValueError(f"optimizer.others_lr_scale must be above 0, got {self.others_lr_scale}")
+        for name in ("lr", "others_lr_scale"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"optimizer.{name} must be above 0, got {getattr(self, name)}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"optimizer.clip_norm must be above 0 or None, got {self.clip_norm}")
         if self.weight_decay < 0:
             raise ValueError(f"optimizer.weight_decay must be at least 0, got {self.weight_decay}")
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"optimizer.final_fraction must be in [0, 1], got {self.final_fraction}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +171,7 @@ class RunConfig(ABC):
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, as JSON holds them, and the task's name; ``registry.config_from_dict`` reads them."""
-        values: dict[str, Any] = _plain(dataclasses.asdict(self))
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return {"task": self.task} | values
 
 
@@ -183,9 +185,3 @@ def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[
         elif left != right:
             found.append(f"{prefix}{name}: {left} → {right}")
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

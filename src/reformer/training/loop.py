@@ -88,16 +88,7 @@ class _Loop:
         self.device = chosen_device(config.device)
         torch.manual_seed(config.seed)
         self.model = config.make_model().to(self.device).train()
-        optimizer = config.optimizer
-        self.optimizer = build_optimizer(
-            optimizer.name,
-            self.model.named_parameters(),
-            lr=optimizer.lr,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            others_lr_scale=optimizer.others_lr_scale,
-        )
+        self.optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
         self.state = _State()
         # What this process has loaded, whatever is committed while it trains.
         self.code = code_version()
@@ -174,14 +165,7 @@ class _Loop:
     def _step(self, step: int) -> tuple[float, float, float]:
         """(loss in nats, gradient norm, learning rate) of one optimizer step."""
         config, optimizer = self.config, self.config.optimizer
-        rate = learning_rate(
-            optimizer.schedule,
-            step,
-            lr=optimizer.lr,
-            warmup_steps=optimizer.warmup_steps,
-            total_steps=config.steps,
-            final_fraction=optimizer.final_fraction,
-        )
+        rate = learning_rate(optimizer, step, config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)

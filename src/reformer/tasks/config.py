@@ -89,6 +89,8 @@ class RunConfig(ABC):
     """The name that config.json has for this class."""
     metric: ClassVar[str]
     """What training and validation are measured in; less is better."""
+    eval_count: ClassVar[str] = "eval_bytes"
+    """The field that says how much of the validation split an evaluation takes while training."""
     eval_options: ClassVar[type[EvalOptions]]
     """What ``reformer eval`` asks: given to ``Task.evaluations``."""
     generate_options: ClassVar[type[GenerateOptions]]
@@ -118,7 +120,14 @@ class RunConfig(ABC):
 
     def __post_init__(self) -> None:
         self.require_counts(
-            "seq_len", "accumulate", "steps", "log_every", "eval_every", "checkpoint_every", "keep_last"
+            "seq_len",
+            "accumulate",
+            "steps",
+            "log_every",
+            "eval_every",
+            "checkpoint_every",
+            "keep_last",
+            self.eval_count,
         )
         require_at_least("seed", self.seed, 0)
         if self.seed >= 2**63:

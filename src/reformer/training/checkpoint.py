@@ -167,7 +167,7 @@ def rng_state() -> dict[str, Tensor]:
         "numpy_gauss": _bits([float(cached)]),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         state |= {f"cuda.{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
     return state
 

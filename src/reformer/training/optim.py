@@ -133,9 +133,7 @@ class MuonWithAdamW(OptimizerOfUpdates):
             optimizer.step()
 
 
-def build_optimizer(
-    config: OptimizerConfig, named_parameters: Iterable[tuple[str, Tensor]]
-) -> torch.optim.Optimizer:
+def build_optimizer(config: OptimizerConfig, named_parameters: Iterable[tuple[str, Tensor]]) -> torch.optim.Optimizer:
     """The optimizer of ``config`` over the parameters that require gradients.
 
     Weight decay is kept from tensors of fewer than two dimensions (norms, biases), and from all of them under ``adam``.

@@ -38,11 +38,9 @@ class TranslateOptions(GenerateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeamOptions:
+class BeamOptions(TranslateOptions):
     """How translations are searched for (Vaswani et al. 2017: 4 beams, alpha 0.6, 50 tokens more than the source)."""
 
-    num_beams: int = 4
-    alpha: float = 0.6
     extra_tokens: int = 50
     sentences_at_once: int = 32
 

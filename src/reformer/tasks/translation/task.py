@@ -21,7 +21,7 @@ from reformer.evaluation import evaluating
 from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
 from reformer.ops.checks import require_at_least
 from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
-from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, corpus_card, silent
+from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, Task, silent
 from reformer.tasks.translation.evaluation import (
     BeamOptions,
     TranslateOptions,
@@ -62,7 +62,6 @@ class TranslationConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_counts("eval_bytes")
         require_at_least("batch_tokens", self.batch_tokens, self.seq_len)
         if self.train_pairs is not None:
             require_at_least("train_pairs", self.train_pairs, 1)
@@ -125,10 +124,10 @@ class PackedTranslationConfig(TranslationConfig):
         return PackedTranslationTask(self, self.open_pairs(cache_dir, prepared))
 
 
-class TranslationTask:
-    """Batches (source, its segment ids, target inputs, their segment ids, targets) of pairs of like length."""
+class TranslationTask(Task):
+    """Batches of pairs of like length: the arrays of ``arguments``, under which the model takes them."""
 
-    yardsticks_note = ""
+    arguments: tuple[str, ...] = ("source", "source_segment_ids", "tokens", "segment_ids", "targets")
 
     def __init__(self, config: TranslationConfig, pairs: PairCorpus) -> None:
         self.config, self.pairs, self.corpus = config, pairs, pairs.corpus
@@ -146,10 +145,6 @@ class TranslationTask:
     def loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
         """The mean loss, labels smoothed, in nats a target token."""
         return self._loss(model, batch, seed, "mean", self.config.label_smoothing)
-
-    def validate(self, model: Any) -> Measurement:
-        """Bits per byte of the first ``eval_bytes`` of the validation split's target text."""
-        return self.evaluate(model, "validation", self.config.eval_bytes)
 
     def evaluate(self, model: Any, split: str, limit: int) -> Measurement:
         """Bits per byte of the target text given the source, over the first pairs with ``limit`` bytes of it in all."""
@@ -197,7 +192,7 @@ class TranslationTask:
 
     def card(self) -> dict[str, Any]:
         """Source, checksums, splits and vocabulary."""
-        return {**corpus_card(self.corpus), "left_out_for_length": self.batches.n_left_out}
+        return {**super().card(), "left_out_for_length": self.batches.n_left_out}
 
     def _bucketed(self, source_lengths: np.ndarray, target_lengths: np.ndarray) -> BucketedBatches:
         config = self.config
@@ -221,25 +216,18 @@ class TranslationTask:
         return padded(sources, 0), _segments(sources), inputs, _segments(targets), target
 
     def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
-        source, source_segment_ids, inputs, segment_ids, targets = batch
-        loss: Tensor = model(
-            source,
-            inputs,
-            targets=targets,
-            source_segment_ids=source_segment_ids,
-            segment_ids=segment_ids,
-            seed=seed,
-            reduction=reduction,
-            label_smoothing=smoothing,
-        )
+        given = dict(zip(self.arguments, batch, strict=True))
+        loss: Tensor = model(**given, seed=seed, reduction=reduction, label_smoothing=smoothing)
         return loss
 
 
 class PackedTranslationTask(TranslationTask):
-    """Batches (inputs, segment ids, targets): a source and its target in one sequence, of which the target is predicted.
+    """A source and its target in one sequence, of which the target is predicted.
 
     As the authors did later (trax, ``Reformer2``): source and shifted target one behind the other, read causally.
     """
+
+    arguments = ("tokens", "segment_ids", "targets")
 
     def _bucketed(self, source_lengths: np.ndarray, target_lengths: np.ndarray) -> BucketedBatches:
         config = self.config
@@ -261,18 +249,6 @@ class PackedTranslationTask(TranslationTask):
             [np.concatenate([np.full_like(s, _NOT_COUNTED), t]) for s, t in zip(sources, targets)], _NOT_COUNTED
         )
         return shift_right(tokens, self.config.model.start_id), _segments(rows), wanted
-
-    def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
-        inputs, segment_ids, targets = batch
-        loss: Tensor = model(
-            inputs,
-            targets=targets,
-            segment_ids=segment_ids,
-            seed=seed,
-            reduction=reduction,
-            label_smoothing=smoothing,
-        )
-        return loss
 
 
 def _segments(rows: list[np.ndarray]) -> np.ndarray:

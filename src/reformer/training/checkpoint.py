@@ -107,13 +107,13 @@ def list_checkpoints(root: Path) -> list[Path]:
     return [found[step] for step in sorted(found)]
 
 
-def latest_checkpoint(root: Path, on_damaged: Callable[[Path, CheckpointError], None]) -> Checkpoint | None:
-    """The newest checkpoint that verifies, or None; ``on_damaged`` is told of each newer one that does not."""
+def latest_checkpoint(root: Path, notice: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
+    """The newest checkpoint that verifies, or None; each newer one that does not is told of in one line."""
     for path in reversed(list_checkpoints(root)):
         try:
             return read_checkpoint(path)
         except CheckpointError as error:
-            on_damaged(path, error)
+            notice(f"checkpoint {path.name} is refused: {error}; falling back to the one before it")
     return None
 
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
@@ -19,20 +20,27 @@ from reformer.ops import as_seed, derive_seed
 from reformer.tasks.config import RunConfig
 from reformer.tasks.earlier import current_row
 from reformer.tasks.protocol import Measurement, Task
-from reformer.training.card import FINISHED, build_card, commits, is_finished, measured, write_card
+from reformer.training.card import FINISHED, commits, is_finished, measured, write_card
 from reformer.training.checkpoint import (
     Checkpoint,
+    latest_checkpoint,
     load_optimizer,
     optimizer_tensors,
     restore_rng_state,
     rng_state,
     save_checkpoint,
 )
-from reformer.training.environment import chosen_device, code_version, peak_memory_bytes, reset_peak_memory
+from reformer.training.environment import (
+    chosen_device,
+    code_version,
+    environment,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 from reformer.training.metrics import MetricsLog
 from reformer.training.optim import build_optimizer
 from reformer.training.progress import Progress
-from reformer.training.run_directory import CHECKPOINTS, claim, find_checkpoint, only_writer, write_config
+from reformer.training.run_directory import CHECKPOINTS, claim, only_writer, write_config
 from reformer.training.schedule import learning_rate
 
 
@@ -97,7 +105,7 @@ class _Loop:
     def run(self) -> Outcome:
         config, state = self.config, self.state
         notices: list[str] = []
-        checkpoint = find_checkpoint(self.directory / CHECKPOINTS, notices.append)
+        checkpoint = latest_checkpoint(self.directory / CHECKPOINTS, notices.append)
         if checkpoint is not None:
             self._restore(checkpoint)
             if state.step == config.steps and is_finished(self.directory):
@@ -263,34 +271,36 @@ class _Loop:
 
     def _note_earlier_code(self) -> None:
         """Say in the card by which commits the steps before this process were made, where they are others."""
-        earlier = [commit for commit in commits(self.directory) if commit != self.code["commit"]]
-        if earlier:
+        if earlier := [commit for commit in commits(self.directory) if commit != self.code["commit"]]:
             self.code["earlier_commits"] = earlier
 
     def _write_card(self, status: str) -> None:
         config, state = self.config, self.state
         results = [] if state.validation is None else measured(state.validation, "validation", state.validation_step)
-        write_card(
-            self.directory,
-            build_card(
-                config=config.as_dict(),
-                command=self.command,
-                data_card=self.task.card(),
-                seeds={"seed": config.seed, "per step": "derived from (seed, step, pass); see docs/algorithm.md"},
-                cost={
-                    "wall_time_seconds": state.elapsed,
-                    "peak_memory_bytes": peak_memory_bytes(self.device),
-                    "tokens": state.step * config.tokens_per_step,
-                    "parameters": sum(p.numel() for p in self.model.parameters()),
-                },
-                results=results,
-                status=f"{status} (step {state.step} of {config.steps})",
-                code=self.code,
-            ),
-        )
+        card = {
+            "status": f"{status} (step {state.step} of {config.steps})",
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code": self.code,
+            **environment(),
+            "data": self.task.card(),
+            "setup": {
+                "command": self.command,
+                "config": config.as_dict(),
+                "seeds": {"seed": config.seed, "per step": "derived from (seed, step, pass); see docs/algorithm.md"},
+            },
+            "cost": {
+                "wall_time_seconds": state.elapsed,
+                "peak_memory_bytes": peak_memory_bytes(self.device),
+                "tokens": state.step * config.tokens_per_step,
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+            },
+            "results": results,
+            "pseudocode": "docs/algorithm.md",
+        }
+        write_card(self.directory, card)
 
     def _diagnosis(self, step: int, loss: float, norm: float, rate: float) -> str:
-        saved = find_checkpoint(self.directory / CHECKPOINTS, lambda line: None)
+        saved = latest_checkpoint(self.directory / CHECKPOINTS)
         kept = "no checkpoint was written yet" if saved is None else f"checkpoint of step {saved.step} is intact"
         return (
             f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:.3g}; likely causes: learning rate "

@@ -42,16 +42,13 @@ class Progress:
         elif self._unwritten is not None:
             self._write(self._unwritten)
 
-    def update(
-        self, step: int, *, value: float, tokens_per_second: float, peak_memory_bytes: int, extra: str = ""
-    ) -> None:
-        """Tell that ``step`` steps are done; ``extra`` is shown after the rest."""
+    def update(self, step: int, *, value: float, tokens_per_second: float, peak_memory_bytes: int) -> None:
+        """Tell that ``step`` steps are done."""
         parts = [
             f"{value:.3f} {self._unit}",
             f"{tokens_per_second:,.0f} tokens/s",
             f"peak {format_bytes(peak_memory_bytes)}",
             f"eta {self._eta(step)}",
-            *([extra] if extra else []),
         ]
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status="  ".join(parts))

@@ -8,13 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from reformer.data import duplication_batch, evaluation_windows, masked_batch
-from reformer.evaluation import (
-    attention_variant,
-    bits_by_position,
-    masked_mean_bits,
-    mean_bits,
-    scored_accuracy,
-)
+from reformer.evaluation.mean_bits import bits_by_position, masked_mean_bits, mean_bits, scored_accuracy
+from reformer.evaluation.variants import attention_variant
 from reformer.models import ReformerConfig, ReformerLM
 
 CONFIG = ReformerConfig(

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from reformer.evaluation import attention_variant
+from reformer.evaluation.variants import attention_variant
 from reformer.layers import FullSelfAttention
 from reformer.models import ReformerLM
 from reformer.ops import full_attention

@@ -13,18 +13,11 @@ from reformer.models import ReformerLM
 
 
 class MeanBits(NamedTuple):
-    """``bits`` of each of ``n`` scored tokens, on the average."""
+    """``bits`` of each of ``n`` scored tokens on the average, and where guesses were made, the share of right ones."""
 
     bits: float
     n: int
-
-
-class ScoredAccuracy(NamedTuple):
-    """The share of ``n`` scored tokens that were guessed right, and their ``bits`` on the average."""
-
-    accuracy: float
-    bits: float
-    n: int
+    accuracy: float | None = None
 
 
 def mean_bits(
@@ -39,12 +32,10 @@ def mean_bits(
     Each scored token is predicted from those before it in its window only (the first from the start id). ``seed``
     fixes the hash rotations: the same call gives the same number. Raises ValueError if nothing is scored.
     """
-    device = model.norm.weight.device
     total, count = 0.0, 0
     with evaluating(model):
         for batch in _batches(windows, batch_size):
-            tokens = torch.from_numpy(np.stack([window for window, _ in batch])).to(device)
-            nll = model(model.shift_right(tokens), targets=tokens, seed=seed, reduction="none")
+            nll = _nats(model, np.stack([window for window, _ in batch]), seed)
             for row, (window, scored) in enumerate(batch):
                 total += nll[row, len(window) - scored :].double().sum().item()
                 count += scored
@@ -60,13 +51,10 @@ def bits_by_position(
 
     ``edges`` ascend to at most L; the first range begins at 0. Raises ValueError if they do not, or without windows.
     """
-    device = model.norm.weight.device
-    total, count = torch.zeros(0, dtype=torch.float64, device=device), 0
+    total, count = torch.zeros((), dtype=torch.float64, device=model.norm.weight.device), 0
     with evaluating(model):
         for window in windows:
-            tokens = torch.from_numpy(window[None]).to(device)
-            nll = model(model.shift_right(tokens), targets=tokens, seed=seed, reduction="none")[0].double()
-            total, count = (nll if count == 0 else total + nll), count + 1
+            total, count = total + _nats(model, window[None], seed)[0].double(), count + 1
     if count == 0:
         raise ValueError("nothing to evaluate: no window")
     ends = [0, *edges]
@@ -92,9 +80,7 @@ def masked_mean_bits(
     return MeanBits(total / count / math.log(2), count)
 
 
-def scored_accuracy(
-    model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0
-) -> ScoredAccuracy:
+def scored_accuracy(model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -> MeanBits:
     """Accuracy and bits where ``mask`` is True, of (sequence, mask) [B, L]: duplication and recall."""
     device = model.norm.weight.device
     right, total, count = 0, 0.0, 0
@@ -106,7 +92,7 @@ def scored_accuracy(
             right += int((logits.argmax(-1) == tokens)[scored].sum())
             total += torch.nn.functional.cross_entropy(logits[scored].double(), tokens[scored], reduction="sum").item()
             count += int(scored.sum())
-    return ScoredAccuracy(right / count, total / count / math.log(2), count)
+    return MeanBits(total / count / math.log(2), count, right / count)
 
 
 @contextmanager
@@ -119,6 +105,13 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def _nats(model: ReformerLM, tokens: np.ndarray, seed: int) -> torch.Tensor:
+    """The negative log-likelihood [B, L] of each of ``tokens`` [B, L] after those before it."""
+    given = torch.from_numpy(tokens).to(model.norm.weight.device)
+    found: torch.Tensor = model(model.shift_right(given), targets=given, seed=seed, reduction="none")
+    return found
 
 
 def _batches(windows: Iterable[tuple[np.ndarray, int]], batch_size: int) -> Iterator[list[tuple[np.ndarray, int]]]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reformer.evaluation import evaluating
+from reformer.evaluation.mean_bits import evaluating
 from reformer.layers import ResidualBranch, SelfAttention
 from reformer.models import ReformerLM
 

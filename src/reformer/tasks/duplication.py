@@ -49,7 +49,6 @@ class DuplicationConfig(LanguageModelConfig):
             raise ValueError("task 'duplication' is causal, over at least two symbols")
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> DuplicationTask:
-        """The task; it needs no data."""
         return DuplicationTask(self)
 
 
@@ -65,7 +64,6 @@ class DuplicationTask(FreshSequences):
         self.made_from = f"synthetic: 0w0w, |w| = {self.half}, symbols 1..{config.model.vocab_size - 1}"
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) of the ``index``-th batch."""
         config = self.config
         sequence, distance = self.draw("train", config.batch_size, config.seq_len, seed=config.seed, step=index)
         return self.inputs(sequence), counted_where(distance > 0, sequence)
@@ -77,7 +75,6 @@ class DuplicationTask(FreshSequences):
         return sequence, mask * (self.half + 1)
 
     def describe(self, split: str) -> str:
-        """All splits are alike."""
         return f"0w0w with |w| = {self.half}, second w scored, fresh rotations per batch"
 
 

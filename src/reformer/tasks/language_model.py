@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from reformer.data import shift_right
-from reformer.evaluation import attention_variant, scored_accuracy
+from reformer.evaluation.mean_bits import scored_accuracy
+from reformer.evaluation.variants import attention_variant
 from reformer.generation import SamplingConfig, Stopping, beam_search, stream
 from reformer.models import ReformerConfig, ReformerLM
 from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
@@ -119,11 +120,9 @@ class LanguageModelConfig(RunConfig):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step."""
         return self.batch_size * self.accumulate * self.seq_len
 
     def make_model(self) -> ReformerLM:
-        """A fresh model, on the CPU."""
         return ReformerLM(self.model)
 
     def generate(
@@ -148,7 +147,6 @@ class LanguageModelTask(Task):
     """False where sequences are made up: then all splits are alike, and an evaluation takes the last one named."""
 
     def loss(self, model: ReformerLM, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
-        """The mean loss in nats of the tokens counted."""
         inputs, targets = batch
         loss: Tensor = model(inputs, targets=targets, seed=seed)
         return loss
@@ -214,7 +212,6 @@ class FreshSequences(LanguageModelTask):
         )
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
-        """Inputs [L] of fresh sequences."""
         sequences, _ = self.draw(split, n_windows, self.config.seq_len, seed=self.seed_of(split), step=0)
         return iter(self.inputs(sequences))
 

@@ -85,7 +85,6 @@ class RecallTask(FreshSequences):
         return recall_batch(filler, seed=seed, step=step)
 
     def describe(self, split: str) -> str:
-        """Where the facts stand."""
         between = "noise" if self.corpus is None else f"text of the {split} split of {self.corpus.name}"
         return f"of {self.config.seq_len:,}, facts asked again, {between} between them"
 

@@ -50,7 +50,6 @@ class Muon(OptimizerOfUpdates):
             raise ValueError(f"muon is for matrices, got a parameter of shape {shapes[0]}")
 
     def update(self) -> None:
-        """Change every matrix with a gradient."""
         for group in self.param_groups:
             # Matrices of one shape are one stack: on a GPU the launches of so many small products cost more than the products.
             alike: dict[tuple[Any, ...], list[Tensor]] = {}

@@ -48,7 +48,6 @@ class Adafactor(OptimizerOfUpdates):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **defaults})
 
     def update(self) -> None:
-        """Change every parameter with a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -125,7 +124,6 @@ class MuonWithAdamW(OptimizerOfUpdates):
         super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
 
     def update(self) -> None:
-        """Change every parameter with a gradient."""
         split = len(self._muon.param_groups)
         # Shared anew each time: loading a checkpoint replaces both.
         for optimizer, groups in ((self._muon, self.param_groups[:split]), (self._adamw, self.param_groups[split:])):

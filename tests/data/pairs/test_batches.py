@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reformer.data import DataError
-from reformer.data.pairs import BucketedBatches, padded
+from reformer.data.pairs.batches import BucketedBatches, padded
 
 
 def lengths(n: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from reformer.data import Corpus, open_corpus, shuffled, shuffled_rows
 from reformer.data.images import check_images, load_images, open_images
-from reformer.evaluation import mean_bits, picture_bits_per_dim
+from reformer.evaluation.mean_bits import mean_bits
+from reformer.evaluation.yardsticks import picture_bits_per_dim
 from reformer.models import ReformerLM
 from reformer.tasks.config import EvalOptions, GenerateOptions
 from reformer.tasks.images.drawing import DrawOptions, draw
@@ -85,7 +86,6 @@ class ImagesConfig(LanguageModelConfig):
         cache_dir: Path,
         prepared: Path | None = None,
     ) -> Iterator[bytes]:
-        """Refused: pictures are drawn."""
         raise ValueError("this run was trained on pictures; draw some with: reformer images RUN")
 
     def draw(
@@ -138,7 +138,6 @@ class ImageTask(LanguageModelTask):
         return {name: _bits_per_dim(bits, found, how) for name, bits in picture_bits_per_dim(found).items()}
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
-        """What the model reads, int64 [L], of each of the first ``n_windows`` pictures of an evaluation."""
         targets = (picture.reshape(1, -1).astype(np.int64) for picture in self.pictures(split, n_windows))
         return (self.inputs(target)[0] for target in targets)
 

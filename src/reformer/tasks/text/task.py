@@ -19,7 +19,8 @@ from reformer.data import (
     open_corpus,
     sample_windows,
 )
-from reformer.evaluation import bits_by_position, compressor_bits_per_byte, masked_mean_bits, mean_bits
+from reformer.evaluation.mean_bits import bits_by_position, masked_mean_bits, mean_bits
+from reformer.evaluation.yardsticks import compressor_bits_per_byte
 from reformer.models import ReformerLM
 from reformer.ops.checks import require_choice
 from reformer.tasks.config import EvalOptions
@@ -77,7 +78,6 @@ class TextConfig(LanguageModelConfig):
         self.require_bytes()
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TextTask:
-        """The task over the corpus that the config names, or the one prepared in a folder."""
         return TextTask(self, load_corpus(self.data, cache_dir) if prepared is None else open_corpus(prepared))
 
 
@@ -97,7 +97,6 @@ class TextTask(LanguageModelTask):
         sample_windows(self.train, config.seq_len, 1, seed=0, step=0)
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) of the ``index``-th batch."""
         config = self.config
         windows = sample_windows(self.train, config.seq_len, config.batch_size, seed=config.seed, step=index)
         if config.objective == "causal":
@@ -119,7 +118,6 @@ class TextTask(LanguageModelTask):
         return _bits_per_byte(result.bits, result.n, protocol)
 
     def evaluate_with(self, model: ReformerLM, split: str, options: AttentionOptions) -> Measurement:
-        """``evaluate`` with the overlap of ``options``."""
         assert isinstance(options, TextEvalOptions)
         return self.evaluate(model, split, options.limit, options.overlap)
 

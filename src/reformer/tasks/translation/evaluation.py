@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reformer.data.pairs import END_ID, PairCorpus, PairSet, Vocabulary
-from reformer.evaluation import bleu, shuffled_source_bleu
+from reformer.data.pairs.corpus import PairCorpus, PairSet
+from reformer.data.pairs.vocabulary import END_ID, Vocabulary
+from reformer.evaluation.bleu import bleu, shuffled_source_bleu
 from reformer.generation import Hypothesis, translate, translate_packed
 from reformer.models import ReformerLM
 from reformer.tasks.config import EvalOptions, GenerateOptions

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from reformer.data import shift_right
-from reformer.data.pairs import BucketedBatches, PairCorpus, Sentences, load_pairs, open_pairs, padded
-from reformer.evaluation import evaluating
+from reformer.data.pairs.batches import BucketedBatches, padded
+from reformer.data.pairs.corpus import PairCorpus, Sentences, open_pairs
+from reformer.data.pairs.preparing import load_pairs
+from reformer.evaluation.mean_bits import evaluating
 from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
 from reformer.ops.checks import require_at_least
 from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
@@ -75,11 +77,9 @@ class TranslationConfig(RunConfig):
         return self.batch_tokens * self.accumulate
 
     def make_model(self) -> Model:
-        """A fresh model, on the CPU."""
         return ReformerEncoderDecoder(self.model)
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TranslationTask:
-        """The task over the pairs that the config names, or those prepared in a folder."""
         return TranslationTask(self, self.open_pairs(cache_dir, prepared))
 
     def open_pairs(self, cache_dir: Path, prepared: Path | None) -> PairCorpus:
@@ -116,11 +116,9 @@ class PackedTranslationConfig(TranslationConfig):
         self.model.require_length(2 * self.seq_len)
 
     def make_model(self) -> Model:
-        """A fresh model, on the CPU."""
         return ReformerLM(self.model)
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TranslationTask:
-        """The task over the pairs that the config names, or those prepared in a folder."""
         return PackedTranslationTask(self, self.open_pairs(cache_dir, prepared))
 
 
@@ -138,7 +136,6 @@ class TranslationTask(Task):
         self.bytes_per_token = sum(len(target.encode()) for _, target in text) / int(self.target.lengths[:n].sum())
 
     def batch(self, index: int) -> tuple[np.ndarray, ...]:
-        """The arrays of the ``index``-th batch."""
         rows = self.batches[index].tolist()
         return self._arrays([self.source[row] for row in rows], [self.target[row] for row in rows])
 

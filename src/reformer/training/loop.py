@@ -110,8 +110,10 @@ class _Loop:
             self._restore(checkpoint)
             if state.step == config.steps and is_finished(self.directory):
                 # Nothing is left to do, and the card names what it was done on and what was measured since.
-                return Outcome(self.directory, "finished", state.step, None, state.validation)
-            self._note_earlier_code()
+                return self._outcome()
+            # The card says by which commits the steps before this process were made, where they are others.
+            if earlier := [commit for commit in commits(self.directory) if commit != self.code["commit"]]:
+                self.code["earlier_commits"] = earlier
         with (
             MetricsLog(self.directory, resume_step=state.step) as metrics,
             Progress(config.steps, config.metric, start_step=state.step) as progress,
@@ -131,10 +133,14 @@ class _Loop:
                 raise
         if state.step < config.steps:
             self._write_card("interrupted")
-            return Outcome(self.directory, "stopped", state.step, stop.name, state.validation)
+            return self._outcome(stop.name)
         self._plot()
         self._write_card(FINISHED)
-        return Outcome(self.directory, "finished", state.step, None, state.validation)
+        return self._outcome()
+
+    def _outcome(self, stopped_by: str | None = None) -> Outcome:
+        status = "stopped" if stopped_by else "finished"
+        return Outcome(self.directory, status, self.state.step, stopped_by, self.state.validation)
 
     def _steps(self, metrics: MetricsLog, progress: Progress, stop: _Stop) -> None:
         config, state = self.config, self.state
@@ -226,6 +232,7 @@ class _Loop:
     def _save(self) -> None:
         tensors, meta = optimizer_tensors(self.optimizer)
         state = self.state
+        found = {} if state.validation is None else {"step": state.validation_step, **state.validation.as_dict()}
         save_checkpoint(
             self.directory / CHECKPOINTS,
             state.step,
@@ -235,7 +242,7 @@ class _Loop:
                 "elapsed": state.elapsed,
                 "best": None if math.isinf(state.best) else state.best,
                 "best_step": state.best_step,
-                "validation": self._validation(),
+                "validation": found,
                 "data_position": state.step * self.config.accumulate,
             },
             keep_last=self.config.keep_last,
@@ -254,10 +261,6 @@ class _Loop:
             state.validation_step = validation.pop("step")
             state.validation = Measurement.from_dict(validation)
 
-    def _validation(self) -> dict[str, Any]:
-        found = self.state.validation
-        return {} if found is None else {"step": self.state.validation_step, **found.as_dict()}
-
     def _plot(self) -> None:
         try:
             from reformer.training.plots import plot_curves
@@ -268,11 +271,6 @@ class _Loop:
             (self.directory / "plots" / "README").write_text(
                 "matplotlib is not installed: pip install 'reformer-torch[train]'\n"
             )
-
-    def _note_earlier_code(self) -> None:
-        """Say in the card by which commits the steps before this process were made, where they are others."""
-        if earlier := [commit for commit in commits(self.directory) if commit != self.code["commit"]]:
-            self.code["earlier_commits"] = earlier
 
     def _write_card(self, status: str) -> None:
         config, state = self.config, self.state

@@ -2,7 +2,6 @@
 
 import sys
 from time import monotonic
-from types import TracebackType
 from typing import Any, TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -34,9 +33,7 @@ class Progress:
             self._task = self._bar.add_task("", total=self._total, completed=self._start, status="starting")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif self._unwritten is not None:

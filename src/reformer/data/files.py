@@ -68,7 +68,10 @@ def prepare_folder(folder: Path, source: str, cache_dir: Path) -> Corpus:
 
     def fill(working: Path) -> dict[str, Any]:
         now = folder_members(folder, cache_dir)
-        return _write_whole_files(working, now) or _write_joined(working, now, str(folder))
+        if (part := _write_whole_files(working, now)) is None:
+            joined = (block for member in now for block in read_path(member.path))
+            part = {**write_contiguous(working, joined, str(folder)), "files": len(now), "rule": FALLBACK_RULE}
+        return part
 
     size = sum(member.size for member in members)
     return prepare(cache_dir, folder.resolve().name, lambda: path_key(folder, cache_dir), source, fill, at_least=size)
@@ -152,9 +155,3 @@ def _write_whole_files(working: Path, members: list[Member]) -> dict[str, Any] |
     if not all(writer.bytes for writer in writers.values()):
         return None  # compressed files may hold nothing
     return {**splits_part(writers), "files": len(members), "rule": FOLDER_RULE}
-
-
-def _write_joined(working: Path, members: list[Member], label: str) -> dict[str, Any]:
-    joined = (block for member in members for block in read_path(member.path))
-    part = write_contiguous(working, joined, label)
-    return {**part, "files": len(members), "rule": FALLBACK_RULE}

@@ -130,7 +130,8 @@ def prepare(
         if callable(key) and key() != known:
             raise DataError(f"{source} changed while it was read; run again when nothing writes to it")
         ready = cache_dir / f"{name}-{known or part['sha256'][:16]}"
-        _write_card(working, {"format": CARD_FORMAT, "name": name, "source": source, "created": _now(), **part})
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        _write_card(working, {"format": CARD_FORMAT, "name": name, "source": source, "created": created, **part})
         _publish(working, ready)
     # Sources turn their own trouble into DataError, so an OSError here is about writing.
     except OSError as error:
@@ -151,10 +152,6 @@ def write_failure(error: OSError, folder: Path, what: str, at_least: int) -> str
         need = f"at least {at_least:,} bytes are needed"
         return f"disk full while writing {what} to {folder}: {need}; free some space or choose another cache folder"
     return f"cannot write {what} to {folder}: {reason(error)}; choose another cache folder"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _bytes_in(directory: Path) -> int:

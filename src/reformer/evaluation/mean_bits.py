@@ -1,9 +1,8 @@
 """Bits of held-out tokens: bits per byte where they are bytes of text, bits per dim where they are bytes of pictures."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,35 +31,18 @@ def mean_bits(
     Each scored token is predicted from those before it in its window only (the first from the start id). ``seed``
     fixes the hash rotations: the same call gives the same number. Raises ValueError if nothing is scored.
     """
+    device = model.norm.weight.device
     total, count = 0.0, 0
     with evaluating(model):
         for batch in _batches(windows, batch_size):
-            nll = _nats(model, np.stack([window for window, _ in batch]), seed)
+            tokens = torch.from_numpy(np.stack([window for window, _ in batch])).to(device)
+            nll = model(model.shift_right(tokens), targets=tokens, seed=seed, reduction="none")
             for row, (window, scored) in enumerate(batch):
                 total += nll[row, len(window) - scored :].double().sum().item()
                 count += scored
     if count == 0:
         raise ValueError("nothing to evaluate: the held-out data is empty")
     return MeanBits(total / count / math.log(2), count)
-
-
-def bits_by_position(
-    model: ReformerLM, windows: Iterable[np.ndarray], edges: Sequence[int], *, seed: int = 0
-) -> list[float]:
-    """Mean bits of the positions from one edge up to the next, of a causal model over ``windows`` [L] of one length.
-
-    ``edges`` ascend to at most L; the first range begins at 0. Raises ValueError if they do not, or without windows.
-    """
-    total, count = torch.zeros((), dtype=torch.float64, device=model.norm.weight.device), 0
-    with evaluating(model):
-        for window in windows:
-            total, count = total + _nats(model, window[None], seed)[0].double(), count + 1
-    if count == 0:
-        raise ValueError("nothing to evaluate: no window")
-    ends = [0, *edges]
-    if any(a >= b for a, b in pairwise(ends)) or ends[-1] > len(total):
-        raise ValueError(f"edges {list(edges)} do not ascend from above 0 to at most the window's {len(total)}")
-    return [total[a:b].mean().item() / count / math.log(2) for a, b in pairwise(ends)]
 
 
 def masked_mean_bits(
@@ -105,13 +87,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
-
-
-def _nats(model: ReformerLM, tokens: np.ndarray, seed: int) -> torch.Tensor:
-    """The negative log-likelihood [B, L] of each of ``tokens`` [B, L] after those before it."""
-    given = torch.from_numpy(tokens).to(model.norm.weight.device)
-    found: torch.Tensor = model(model.shift_right(given), targets=given, seed=seed, reduction="none")
-    return found
 
 
 def _batches(windows: Iterable[tuple[np.ndarray, int]], batch_size: int) -> Iterator[list[tuple[np.ndarray, int]]]:

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -156,18 +154,8 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def rng_state() -> dict[str, Tensor]:
-    """The state of every global generator: Python's, NumPy's legacy one, torch's on the CPU and on each CUDA device."""
-    version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - it is this one we must save
-    if kind != "MT19937":
-        raise CheckpointError(f"NumPy's global generator is {kind}; only the default MT19937 can be checkpointed")
-    state = {
-        "python": torch.tensor([version, *words]),
-        "python_gauss": _bits([] if gauss is None else [gauss]),
-        "numpy": torch.tensor([position, has_gauss, *np.asarray(keys).tolist()]),
-        "numpy_gauss": _bits([float(cached)]),
-        "torch": torch.get_rng_state(),
-    }
+    """The state of torch's generators, on the CPU and on each CUDA device; training draws from no other global one."""
+    state = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state |= {f"cuda.{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
     return state
@@ -175,23 +163,12 @@ def rng_state() -> dict[str, Tensor]:
 
 def restore_rng_state(state: Mapping[str, Tensor]) -> None:
     """Continue every generator of `rng_state`. States of CUDA devices that this machine lacks are left aside."""
-    missing = {"python", "python_gauss", "numpy", "numpy_gauss", "torch"} - state.keys()
-    if missing:
-        raise CheckpointError(f"random state lacks {sorted(missing)}; it holds {sorted(state)}")
-    version, *words = state["python"].tolist()
-    gauss = state["python_gauss"].view(torch.float64).tolist()
-    random.setstate((version, tuple(words), gauss[0] if gauss else None))
-    position, has_gauss, *keys = state["numpy"].tolist()
-    cached = state["numpy_gauss"].view(torch.float64).item()
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    if "torch" not in state:
+        raise CheckpointError(f"random state lacks ['torch']; it holds {sorted(state)}")
     torch.set_rng_state(state["torch"])
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"cuda.{index}" in state:
             torch.cuda.set_rng_state(state[f"cuda.{index}"], index)
-
-
-def _bits(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).view(torch.int64)
 
 
 def _plain_json(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,10 @@ class SplitRule:
         given = official_split(name) if self.is_official else None
         if given not in (None, "train"):
             return str(given)
-        return self.few[digest] if self.few else self._by_content(digest)
+        if self.few:
+            return self.few[digest]
+        number = int.from_bytes(digest[:8], "big") % 100
+        return next((split for split, start, end in self._ranges() if start <= number < end), "train")
 
     def for_few(self, digests: set[bytes]) -> "SplitRule":
         """The rule for so few pictures that one of the held-out splits had none: at least one each.
@@ -79,10 +82,6 @@ class SplitRule:
             counts = ", ".join(f"the next {percent}% (at least one) {split}" for split, percent in self.shares.items())
             how = f"few pictures, in order of sha256(pixels): {counts}, the rest train"
         return f"{official}; of those of train, {how}" if official else how
-
-    def _by_content(self, digest: bytes) -> str:
-        number = int.from_bytes(digest[:8], "big") % 100
-        return next((split for split, start, end in self._ranges() if start <= number < end), "train")
 
     def _ranges(self) -> Iterator[tuple[str, int, int]]:
         end = 0

@@ -15,7 +15,7 @@ from reformer.data.pairs.corpus import PairCorpus, ids_path, open_pairs, read_pa
 from reformer.data.pairs.numbers import RULE, number_pairs
 from reformer.data.pairs.reading import FOLDER_RULE, HASH_RULE, Pair, PairFiles, find_pairs, split_of
 from reformer.data.pairs.vocabulary import Vocabulary
-from reformer.data.preparing import SplitWriter, prepare, split_writers, splits_part
+from reformer.data.preparing import prepare, split_writers, splits_part
 
 _FORMAT = 2
 _LINES_AT_ONCE = 10_000
@@ -77,20 +77,16 @@ def _fill(
                 for name in (split,) if split else SPLITS:
                     writers[name].facts["sets"].append({"name": set_name, "pairs": 0})
                 for pair in pairs:
-                    _write_pair(writers[split or split_of(pair[0])], pair)
+                    writer = writers[split or split_of(pair[0])]
+                    if all(pair):
+                        writer.write("\t".join(pair).encode() + b"\n")
+                        writer.facts["sets"][-1]["pairs"] += 1
+                    else:
+                        writer.count("left_out")
     if empty := [name for name, writer in writers.items() if not writer.bytes]:
         raise DataError(f"no pairs for {empty[0]}: give more of them (of a single file, one in a hundred goes there)")
     vocabulary = _write_vocabulary(working, vocab_size)
     return {**splits_part(writers), "rule": rule, "vocabulary": vocabulary, "languages": list(languages)}
-
-
-def _write_pair(writer: SplitWriter, pair: Pair) -> None:
-    """Append a pair, a line of its split's text, unless a side is empty."""
-    if not all(pair):
-        writer.count("left_out")
-        return
-    writer.write("\t".join(pair).encode() + b"\n")
-    writer.facts["sets"][-1]["pairs"] += 1
 
 
 def _write_vocabulary(working: Path, size: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +19,7 @@ from reformer.data import (
     open_corpus,
     sample_windows,
 )
-from reformer.evaluation.mean_bits import bits_by_position, masked_mean_bits, mean_bits
+from reformer.evaluation.mean_bits import masked_mean_bits, mean_bits
 from reformer.evaluation.yardsticks import compressor_bits_per_byte
 from reformer.models import ReformerLM
 from reformer.ops.checks import require_choice
@@ -133,20 +133,6 @@ class TextTask(LanguageModelTask):
             of_windows = TextTask(replace(self.config, seq_len=window), self.corpus)
             return of_windows.evaluations(model, options, progress)
         return super().evaluations(model, options, progress)
-
-    def evaluate_positions(
-        self, model: ReformerLM, split: str, limit: int, edges: Sequence[int]
-    ) -> list[tuple[int, float]]:
-        """(edge, bits per byte of the bytes from the edge before up to this one) in whole windows of the first ``limit`` bytes.
-
-        Raises ValueError for a masked task and where no whole window fits.
-        """
-        if self.config.objective != "causal":
-            raise ValueError(f"bits per byte by position are those of a causal model, not {self.config.objective}")
-        length = self.config.seq_len
-        windows = evaluation_windows(self.corpus.split(split), length, limit=limit)
-        whole = (window for window, _ in windows if len(window) == length)
-        return list(zip(edges, bits_by_position(model, whole, edges)))
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """Inputs [L] of successive windows; the last one, or a short split's only one, may be shorter."""

@@ -3,14 +3,9 @@ import pytest
 import torch
 
 from reformer.tasks.config import OptimizerConfig
-from reformer.training.checkpoint import (
-    load_optimizer,
-    optimizer_tensors,
-    read_checkpoint,
-    save_checkpoint,
-)
+from reformer.training.checkpoint import read_checkpoint, save_checkpoint
 from reformer.training.muon import Muon
-from reformer.training.optim import Adafactor
+from reformer.training.optim import Adafactor, load_optimizer, optimizer_tensors
 from reformer.training.optim import build_optimizer as build
 
 SHAPES = {"bias": (7,), "matrix": (5, 8), "stack": (3, 4, 6), "scalar": ()}

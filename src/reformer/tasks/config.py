@@ -74,11 +74,6 @@ class EvalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions:
-    """How ``reformer generate`` draws or searches; each task has its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig(ABC):
     """A whole run: everything that decides the resulting weights. Same config, same machine and versions: the same bytes.
 
@@ -93,8 +88,8 @@ class RunConfig(ABC):
     """The field that says how much of the validation split an evaluation takes while training."""
     eval_options: ClassVar[type[EvalOptions]]
     """What ``reformer eval`` asks: given to ``Task.evaluations``."""
-    generate_options: ClassVar[type[GenerateOptions]]
-    """What ``reformer generate`` asks: given to ``generate``."""
+    generate_options: ClassVar[type[Any]]
+    """What ``reformer generate`` asks, a dataclass: given to ``generate``."""
 
     name: str
     seq_len: int

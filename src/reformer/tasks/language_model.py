@@ -17,7 +17,7 @@ from reformer.evaluation.mean_bits import scored_accuracy
 from reformer.evaluation.variants import attention_variant
 from reformer.generation import SamplingConfig, Stopping, beam_search, stream
 from reformer.models import ReformerConfig, ReformerLM
-from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
+from reformer.tasks.config import EvalOptions, RunConfig
 from reformer.tasks.protocol import Evaluated, Measurement, ProgressReport, Task, silent
 
 # Evaluation draws its sequences and masks from streams of their own.
@@ -56,7 +56,7 @@ def positive_numbers(option: str, text: str | None) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinueOptions(GenerateOptions, SamplingConfig):
+class ContinueOptions(SamplingConfig):
     """How to continue a prompt."""
 
     n_bytes: int = 256
@@ -101,7 +101,7 @@ def continuation(
 class LanguageModelConfig(RunConfig):
     """A run of a causal or masked language model on sequences of one length."""
 
-    generate_options: ClassVar[type[GenerateOptions]] = ContinueOptions
+    generate_options: ClassVar[type[Any]] = ContinueOptions
 
     batch_size: int = 1
     """Sequences of one forward and backward pass."""

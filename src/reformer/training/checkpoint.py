@@ -23,8 +23,6 @@ from torch import Tensor
 
 from reformer.data.corpus import sha256_of
 from reformer.data.preparing import DISK_FULL, sync
-from reformer.training.optim import load_optimizer as load_optimizer  # part of what a checkpoint holds
-from reformer.training.optim import optimizer_tensors as optimizer_tensors
 
 STATE_FILE = "state.json"
 _FORMAT = 1

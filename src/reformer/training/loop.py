@@ -24,8 +24,6 @@ from reformer.training.card import FINISHED, commits, is_finished, measured, wri
 from reformer.training.checkpoint import (
     Checkpoint,
     latest_checkpoint,
-    load_optimizer,
-    optimizer_tensors,
     restore_rng_state,
     rng_state,
     save_checkpoint,
@@ -38,7 +36,7 @@ from reformer.training.environment import (
     reset_peak_memory,
 )
 from reformer.training.metrics import MetricsLog
-from reformer.training.optim import build_optimizer
+from reformer.training.optim import build_optimizer, load_optimizer, optimizer_tensors
 from reformer.training.progress import Progress
 from reformer.training.run_directory import CHECKPOINTS, claim, only_writer, write_config
 from reformer.training.schedule import learning_rate
@@ -133,7 +131,7 @@ class _Loop:
                 raise
         if state.step < config.steps:
             self._write_card("interrupted")
-            return self._outcome(stop.name)
+            return self._outcome(stop[0])
         self._plot()
         self._write_card(FINISHED)
         return self._outcome()
@@ -142,17 +140,17 @@ class _Loop:
         status = "stopped" if stopped_by else "finished"
         return Outcome(self.directory, status, self.state.step, stopped_by, self.state.validation)
 
-    def _steps(self, metrics: MetricsLog, progress: Progress, stop: _Stop) -> None:
+    def _steps(self, metrics: MetricsLog, progress: Progress, stop: list[str]) -> None:
         config, state = self.config, self.state
         reset_peak_memory(self.device)
         saved_step = state.step
         began, began_at, logged, logged_at = perf_counter(), state.elapsed, perf_counter(), state.step
-        while state.step < config.steps and stop.name is None:
+        while state.step < config.steps and not stop:
             loss, norm, rate = self._step(state.step + 1)
             state.step += 1
             state.elapsed = began_at + perf_counter() - began
             last = state.step == config.steps
-            if state.step % config.log_every == 0 or last or stop.name:
+            if state.step % config.log_every == 0 or last or stop:
                 seconds = perf_counter() - logged
                 tokens = (state.step - logged_at) * config.tokens_per_step
                 record = self._record(loss, norm, rate, tokens / max(seconds, 1e-9))
@@ -307,20 +305,15 @@ class _Loop:
         )
 
 
-@dataclass
-class _Stop:
-    name: str | None = None
-
-
 @contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop after the running step; the second acts as usual."""
-    stop = _Stop()
+def _stop_signals() -> Iterator[list[str]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop after the running step, its name; the second acts as usual."""
+    stop: list[str] = []
     before: dict[signal.Signals, Any] = {}
 
     def request(number: int, frame: FrameType | None) -> None:
         which = signal.Signals(number)
-        stop.name = which.name
+        stop.append(which.name)
         signal.signal(which, before[which])
 
     try:

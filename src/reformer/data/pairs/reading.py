@@ -4,6 +4,7 @@ import codecs
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from reformer.data.corpus import SPLITS
@@ -99,19 +100,13 @@ def _columns(path: Path) -> Iterator[Pair]:
 
 
 def _parallel(source: Path, target: Path) -> Iterator[Pair]:
-    ours, theirs = _lines(source), _lines(target)
-    number = 0
-    while True:
-        a, b = next(ours, None), next(theirs, None)
+    for number, (a, b) in enumerate(zip_longest(_lines(source), _lines(target)), start=1):
         if a is None or b is None:
-            break
-        number += 1
+            longer = source if b is None else target
+            raise DataError(
+                f"{source} and {target} are not parallel: only {longer} has a line {number}; give equal lengths"
+            )
         yield a.replace("\t", " ").strip(), b.replace("\t", " ").strip()
-    if a is not b:
-        longer = source if b is None else target
-        raise DataError(
-            f"{source} and {target} are not parallel: only {longer} has a line {number + 1}; give equal lengths"
-        )
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -20,7 +20,7 @@ _HIDDEN_GREY = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawOptions:
+class DrawOptions(SamplingConfig):
     """What to draw and how."""
 
     n: int = 8
@@ -30,15 +30,11 @@ class DrawOptions:
     the grid is the picture, what the model sees of it, and what the model makes of that."""
     keep: float = 0.5
     """Of --complete: the share of rows, from the top, that the model sees."""
-    temperature: float = 1.0
-    """0: always the likeliest byte."""
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
     seed: int = 0
     """Fixes the draws and the hash rotations."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n < 1:
             raise ValueError(f"--n must be at least 1, got {self.n}")
 
@@ -64,10 +60,7 @@ def draw(
             raise ValueError(f"--keep must leave 1 to {side - 1} of {side} rows, got {options.keep}")
         originals = _originals(side, options.complete, options.n, pictures_of)
         beginnings = list(originals[:, :kept])
-    sampling = SamplingConfig(
-        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
-    )
-    pictures = draw_pictures(model, side, beginnings, sampling, seed=options.seed, progress=progress)
+    pictures = draw_pictures(model, side, beginnings, options, seed=options.seed, progress=progress)
     if originals is not None:
         seen = originals.copy()
         seen[:, kept:] = _HIDDEN_GREY

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from reformer.data.images import check_images, load_images, open_images
 from reformer.evaluation.mean_bits import mean_bits
 from reformer.evaluation.yardsticks import picture_bits_per_dim
 from reformer.models import ReformerLM
-from reformer.tasks.config import EvalOptions, GenerateOptions
+from reformer.tasks.config import EvalOptions
 from reformer.tasks.images.drawing import DrawOptions, draw
 from reformer.tasks.language_model import EVALUATION_SEED, AttentionOptions, LanguageModelConfig, LanguageModelTask
 from reformer.tasks.protocol import Measurement, ProgressReport, silent
@@ -82,7 +82,7 @@ class ImagesConfig(LanguageModelConfig):
         self,
         model: ReformerLM,
         prompt: bytes,
-        options: GenerateOptions,
+        options: Any,
         cache_dir: Path,
         prepared: Path | None = None,
     ) -> Iterator[bytes]:

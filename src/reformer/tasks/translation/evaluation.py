@@ -11,7 +11,7 @@ from reformer.data.pairs.vocabulary import END_ID, Vocabulary
 from reformer.evaluation.bleu import bleu, shuffled_source_bleu
 from reformer.generation import Hypothesis, translate, translate_packed
 from reformer.models import ReformerLM
-from reformer.tasks.config import EvalOptions, GenerateOptions
+from reformer.tasks.config import EvalOptions
 from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, silent
 
 
@@ -29,7 +29,7 @@ class TranslationEvalOptions(EvalOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateOptions(GenerateOptions):
+class TranslateOptions:
     """How to translate."""
 
     num_beams: int = 4

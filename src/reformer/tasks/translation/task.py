@@ -22,7 +22,7 @@ from reformer.data.pairs.preparing import load_pairs
 from reformer.evaluation.mean_bits import evaluating
 from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
 from reformer.ops.checks import require_at_least
-from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
+from reformer.tasks.config import EvalOptions, RunConfig
 from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, Task, silent
 from reformer.tasks.translation.evaluation import (
     BeamOptions,
@@ -44,7 +44,7 @@ class TranslationConfig(RunConfig):
     task: ClassVar[str] = "translation"
     metric: ClassVar[str] = "bits per byte"
     eval_options: ClassVar[type[EvalOptions]] = TranslationEvalOptions
-    generate_options: ClassVar[type[GenerateOptions]] = TranslateOptions
+    generate_options: ClassVar[type[Any]] = TranslateOptions
 
     data: str = "pairs"
     """A file with source and target in two columns, or a folder with files of each split: train.en and train.de, .."""
@@ -192,14 +192,9 @@ class TranslationTask(Task):
         return {**super().card(), "left_out_for_length": self.batches.n_left_out}
 
     def _bucketed(self, source_lengths: np.ndarray, target_lengths: np.ndarray) -> BucketedBatches:
-        config = self.config
-        return BucketedBatches(
-            source_lengths,
-            target_lengths,
-            batch_tokens=config.batch_tokens,
-            max_len=config.seq_len,
-            seed=config.seed,
-        )
+        c = self.config
+        longer = np.maximum(source_lengths, target_lengths)
+        return BucketedBatches(longer, batch_tokens=c.batch_tokens, max_len=c.seq_len, seed=c.seed)
 
     def _nats(self, model: Any, source: Sentences, target: Sentences, rows: list[int]) -> float:
         device = model.norm.weight.device
@@ -227,17 +222,12 @@ class PackedTranslationTask(TranslationTask):
     arguments = ("tokens", "segment_ids", "targets")
 
     def _bucketed(self, source_lengths: np.ndarray, target_lengths: np.ndarray) -> BucketedBatches:
-        config = self.config
+        c = self.config
         # A sentence of either side may have seq_len tokens, their sequence twice as many.
-        too_long = np.maximum(source_lengths, target_lengths) > config.seq_len
-        lengths = np.where(too_long, 2 * config.seq_len + 1, source_lengths + target_lengths)
-        return BucketedBatches(
-            lengths,
-            lengths,
-            batch_tokens=max(config.batch_tokens, 2 * config.seq_len),
-            max_len=2 * config.seq_len,
-            seed=config.seed,
-        )
+        longest = 2 * c.seq_len
+        too_long = np.maximum(source_lengths, target_lengths) > c.seq_len
+        lengths = np.where(too_long, longest + 1, source_lengths + target_lengths)
+        return BucketedBatches(lengths, batch_tokens=max(c.batch_tokens, longest), max_len=longest, seed=c.seed)
 
     def _arrays(self, sources: list[np.ndarray], targets: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         rows = [np.concatenate(pair) for pair in zip(sources, targets)]

@@ -46,10 +46,6 @@ class SplitWriter:
         self._digest.update(block)
         self.bytes += len(block)
 
-    def count(self, name: str, n: int = 1) -> None:
-        """Add ``n`` to the fact of that name."""
-        self.facts[name] = self.facts.get(name, 0) + n
-
     @property
     def entry(self) -> dict[str, Any]:
         """What the card says about the split."""

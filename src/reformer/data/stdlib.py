@@ -42,7 +42,7 @@ def prepare_stdlib(cache_dir: Path, root: Path | None = None) -> Corpus:
         with split_writers(working, "files") as writers:
             for name, paths in assigned.items():
                 for path in paths:
-                    writers[name].count("files")
+                    writers[name].facts["files"] += 1
                     writers[name].write(_read(root / path))
         python = {"version": version, "implementation": platform.python_implementation()}
         part = {"files": len(sizes), "sha256": checksum, "python": python, "rule": STDLIB_RULE}

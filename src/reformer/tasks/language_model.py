@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -137,7 +138,7 @@ class LanguageModelConfig(RunConfig):
         # With as many buckets as in training, if that is where the text will fit.
         max_len = max(self.seq_len, len(prompt) + options.n_bytes)
         tokens = continuation(model, prompt, options, max_len, Stopping(options.stop_strings))
-        return _pieces(prompt, tokens)
+        return itertools.chain([prompt] if prompt else [], (bytes([token]) for token in tokens))
 
 
 class LanguageModelTask(Task):
@@ -223,10 +224,3 @@ class FreshSequences(LanguageModelTask):
 def counted_where(mask: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """``tokens`` as targets of which only those under ``mask`` count."""
     return np.where(mask, tokens, NOT_COUNTED)
-
-
-def _pieces(prompt: bytes, tokens: Iterable[int]) -> Iterator[bytes]:
-    if prompt:
-        yield prompt
-    for token in tokens:
-        yield bytes([token])

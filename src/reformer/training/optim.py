@@ -177,7 +177,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     tensors: dict[str, Tensor] = {}
     meta: dict[str, Any] = {
         "class": type(optimizer).__name__,
-        "shapes": _shapes(optimizer),
+        "shapes": [list(parameter.shape) for parameter in _parameters(optimizer)],
         "scalars": {},
         "groups": [],
     }
@@ -226,10 +226,6 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _shapes(optimizer: torch.optim.Optimizer) -> list[list[int]]:
-    return [list(parameter.shape) for parameter in _parameters(optimizer)]
-
-
 def _check_same_optimizer(optimizer: torch.optim.Optimizer, meta: Mapping[str, Any]) -> None:
     name = type(optimizer).__name__
     if meta["class"] != name:
@@ -240,7 +236,7 @@ def _check_same_optimizer(optimizer: torch.optim.Optimizer, meta: Mapping[str, A
             if mine != theirs:
                 raise ValueError(f"the checkpoint's optimizer has parameter {theirs} where this run's has {mine}")
     sizes, saved_sizes = ([len(group["params"]) for group in groups] for groups in (live, saved))
-    if sizes != saved_sizes or _shapes(optimizer) != list(meta["shapes"]):
+    if sizes != saved_sizes or [list(parameter.shape) for parameter in _parameters(optimizer)] != list(meta["shapes"]):
         raise ValueError(
             f"the checkpoint's optimizer holds other parameters or shapes (groups of {saved_sizes}, "
             f"this run's of {sizes}); resume with the configuration that wrote it"

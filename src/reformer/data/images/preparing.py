@@ -160,7 +160,7 @@ def _write(working: Path, files: Files, size: int, rule: SplitRule) -> dict[str,
         for name, raster in _rasters(files, size, skipped):
             split = rule.split_of(name, digest_of(raster))
             writers[split].write(raster.tobytes())
-            writers[split].count("pictures")
+            writers[split].facts["pictures"] += 1
     return _card(size, writers, rule.text, HOW, skipped)
 
 
@@ -170,7 +170,7 @@ def _draw_shapes(working: Path, size: int) -> dict[str, Any]:
         for split, count in N_SHAPES.items():
             for _ in range(count):
                 writers[split].write(shape_picture(next(index), size).tobytes())
-            writers[split].count("pictures", count)
+            writers[split].facts["pictures"] = count
     return _card(size, writers, SHAPES_RULE, "drawn", _Skipped())
 
 

@@ -82,7 +82,7 @@ def _fill(
                         writer.write("\t".join(pair).encode() + b"\n")
                         writer.facts["sets"][-1]["pairs"] += 1
                     else:
-                        writer.count("left_out")
+                        writer.facts["left_out"] += 1
     if empty := [name for name, writer in writers.items() if not writer.bytes]:
         raise DataError(f"no pairs for {empty[0]}: give more of them (of a single file, one in a hundred goes there)")
     vocabulary = _write_vocabulary(working, vocab_size)

@@ -21,8 +21,8 @@ def clock(monkeypatch):
 
 
 def update(progress, step, **values):
-    values = {"value": 2.9134, "tokens_per_second": 3412.4, "peak_memory_bytes": int(1.2 * 2**30), **values}
-    progress.update(step, **values)
+    common = {"value": 2.9134, "tokens_per_second": 3412.4, "peak_memory_bytes": int(1.2 * 2**30)}
+    progress.update({"step": step, **common, **values})
 
 
 def test_a_plain_line_says_it_all_with_the_time_left_from_the_rate_since_the_start(clock):

@@ -155,12 +155,7 @@ class _Loop:
                 tokens = (state.step - logged_at) * config.tokens_per_step
                 record = self._record(loss, norm, rate, tokens / max(seconds, 1e-9))
                 metrics.write(record)
-                progress.update(
-                    state.step,
-                    value=record["value"],
-                    tokens_per_second=record["tokens_per_second"],
-                    peak_memory_bytes=record["peak_memory_bytes"],
-                )
+                progress.update(record)
                 logged, logged_at = perf_counter(), state.step
             improved = False
             if state.step % config.eval_every == 0 or last:

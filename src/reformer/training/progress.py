@@ -1,6 +1,7 @@
 """Progress of a run: a bar on a terminal, plain self-contained lines elsewhere."""
 
 import sys
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any, TextIO
 
@@ -39,12 +40,13 @@ class Progress:
         elif self._unwritten is not None:
             self._write(self._unwritten)
 
-    def update(self, step: int, *, value: float, tokens_per_second: float, peak_memory_bytes: int) -> None:
-        """Tell that ``step`` steps are done."""
+    def update(self, record: Mapping[str, Any]) -> None:
+        """Show a record of training: its "step", "value", "tokens_per_second" and "peak_memory_bytes"."""
+        step = record["step"]
         parts = [
-            f"{value:.3f} {self._unit}",
-            f"{tokens_per_second:,.0f} tokens/s",
-            f"peak {format_bytes(peak_memory_bytes)}",
+            f"{record['value']:.3f} {self._unit}",
+            f"{record['tokens_per_second']:,.0f} tokens/s",
+            f"peak {format_bytes(record['peak_memory_bytes'])}",
             f"eta {self._eta(step)}",
         ]
         if self._bar is not None:

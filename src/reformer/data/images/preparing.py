@@ -189,7 +189,7 @@ def _card(size: int, writers: dict[str, SplitWriter], rule: str, made: str, skip
 
 def _digests_to_split(files: Files, size: int, rule: SplitRule) -> set[bytes]:
     """Of the pictures that no official split claims."""
-    open_splits = {"train", *rule.shares}
+    open_splits = {"train", *rule.held_out}
     named = ((name, digest_of(raster)) for name, raster in _rasters(files, size, _Skipped()))
     return {digest for name, digest in named if rule.split_of(name, digest) in open_splits}
 

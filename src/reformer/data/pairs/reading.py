@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,7 +14,8 @@ from reformer.data.errors import DataError, reason
 
 Pair = tuple[str, str]
 
-_PREFIXES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+# Whatever follows the name of a split must not go on as a word.
+_SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test)(?![^\W\d_])")
 _SALT = "reformer pairs split 1"
 HASH_RULE = (
     f"by sha256({_SALT!r} + source sentence) modulo 100: 0 is test, 1 validation, all others train, so that all "
@@ -80,12 +82,8 @@ def split_of(source: str) -> str:
 
 
 def _split_of(stem: str) -> str | None:
-    for split, prefixes in _PREFIXES.items():
-        # "validation" also begins with "val": whatever follows the longest prefix must not go on as a word.
-        for prefix in prefixes:
-            if stem == prefix or (stem.startswith(prefix) and not stem[len(prefix)].isalpha()):
-                return split
-    return None
+    found = _SPLIT_NAME.match(stem)
+    return found and {"train": "train", "test": "test"}.get(found[1], "validation")
 
 
 def _columns(path: Path) -> Iterator[Pair]:

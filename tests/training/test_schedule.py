@@ -3,7 +3,7 @@ import math
 import pytest
 
 from reformer.tasks.config import OptimizerConfig
-from reformer.training.schedule import learning_rate
+from reformer.training.optim import learning_rate
 
 
 def paper_schedule(step, **options):

@@ -73,8 +73,7 @@ def commits(directory: Path) -> list[str]:
 
 def is_finished(directory: Path) -> bool:
     """Whether the card says that the run is trained to its end."""
-    card = read_card(directory)
-    return card is not None and str(card.get("status")).startswith(FINISHED)
+    return str((read_card(directory) or {}).get("status")).startswith(FINISHED)
 
 
 def render_card(card: Mapping[str, Any]) -> str:

@@ -36,10 +36,9 @@ from reformer.training.environment import (
     reset_peak_memory,
 )
 from reformer.training.metrics import MetricsLog
-from reformer.training.optim import build_optimizer, load_optimizer, optimizer_tensors
+from reformer.training.optim import build_optimizer, learning_rate, load_optimizer, optimizer_tensors
 from reformer.training.progress import Progress
 from reformer.training.run_directory import CHECKPOINTS, claim, only_writer, write_config
-from reformer.training.schedule import learning_rate
 
 
 class TrainingDiverged(RuntimeError):

@@ -37,10 +37,9 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     """
     cache_dir = Path(cache_dir)
     if source == "shapes":
-        corpus = prepare(
+        return prepare(
             cache_dir, f"shapes-{size}x{size}", str(_FORMAT), source, lambda working: _draw_shapes(working, size)
         )
-        return check_images(corpus, size)
     path = find_source(source, cache_dir / "images", ("", ".zip", ".tar"))
     if is_prepared(path):
         return check_images(open_corpus(path), size)
@@ -54,7 +53,7 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     corpus = prepare(cache_dir, name, key, source, lambda working: _fill(working, files, size, source))
     if corpus.card["skipped"]["pictures"]:
         notice(corpus.card["skipped"]["line"])
-    return check_images(corpus, size)
+    return corpus
 
 
 def open_images(corpus: Corpus, split: str) -> np.ndarray:

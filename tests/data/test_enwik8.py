@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from reformer.data import open_corpus, prepare_enwik8
-from reformer.data.enwik8 import ENWIK8, Known, open_enwik8, prepare_known
+from reformer.data.enwik8 import ENWIK8, Known, open_enwik8
 from reformer.data.preparing import SplitWriter
 
 from .helpers import contents, entries, refuses, some_bytes, whole
@@ -33,7 +33,7 @@ def test_published_facts():
 def test_from_a_file(tmp_path: Path, cache: Path, suffix: str):
     path = tmp_path / f"enwik8{suffix}"
     path.write_bytes(COMPRESSIONS[suffix](DATA) if suffix else DATA)
-    corpus = prepare_known(SMALL, cache, path, NOWHERE, None)
+    corpus = prepare_enwik8(cache, path, NOWHERE, known=SMALL)
     assert contents(corpus) == {"train": DATA[:90_000], "validation": DATA[90_000:95_000], "test": DATA[95_000:]}
     assert corpus.card["source"] == str(path)
     assert open_enwik8(cache, SMALL) == corpus
@@ -42,8 +42,8 @@ def test_from_a_file(tmp_path: Path, cache: Path, suffix: str):
 
 def test_from_the_network_once(cache: Path):
     with serve(Site(zipped(DATA, "enwik8"))) as site:
-        corpus = prepare_known(SMALL, cache, None, site.url, None)
-        again = prepare_known(SMALL, cache, None, site.url, None)
+        corpus = prepare_enwik8(cache, None, site.url, known=SMALL)
+        again = prepare_enwik8(cache, None, site.url, known=SMALL)
     assert whole(corpus) == DATA
     assert again == corpus
     assert corpus.card["source"] == site.url
@@ -57,10 +57,10 @@ def test_cut_download_is_resumed_by_the_next_call(cache: Path):
         serve(Site(packed, cut_after=[40_000, 0])) as site,
         refuses("40,000 bytes are kept", "`reformer data enwik8 --file PATH`"),
     ):
-        prepare_known(SMALL, cache, None, site.url, None)
+        prepare_enwik8(cache, None, site.url, known=SMALL)
     assert entries(cache) == ["enwik8.download.part"]
     with serve(Site(packed)) as site:
-        corpus = prepare_known(SMALL, cache, None, site.url, None)
+        corpus = prepare_enwik8(cache, None, site.url, known=SMALL)
     assert site.ranges == ["bytes=40000-"]
     assert whole(corpus) == DATA
     assert entries(cache) == [corpus.directory.name]
@@ -79,11 +79,11 @@ def test_cut_download_is_resumed_by_the_next_call(cache: Path):
 )
 def test_wrong_bytes_are_refused_and_not_kept(tmp_path: Path, cache: Path, wrong: bytes, fact: str):
     with serve(Site(wrong)) as site, refuses(site.url, "enwik8", fact):
-        prepare_known(SMALL, cache, None, site.url, None)
+        prepare_enwik8(cache, None, site.url, known=SMALL)
     assert entries(cache) == []
     (tmp_path / "given").write_bytes(wrong)
     with refuses("given", "enwik8", fact):
-        prepare_known(SMALL, cache, tmp_path / "given", NOWHERE, None)
+        prepare_enwik8(cache, tmp_path / "given", NOWHERE, known=SMALL)
     assert entries(cache) == []
     assert (tmp_path / "given").read_bytes() == wrong
 
@@ -95,7 +95,7 @@ def test_full_disk_keeps_the_download(cache: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(SplitWriter, "write", full)
     packed = zipped(DATA)
     with serve(Site(packed)) as site, refuses("disk full", str(cache), "at least 100,000 bytes"):
-        prepare_known(SMALL, cache, None, site.url, None)
+        prepare_enwik8(cache, None, site.url, known=SMALL)
     assert (cache / "enwik8.download.part").read_bytes() == packed
 
 

@@ -8,13 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from reformer.data import duplication_batch, evaluation_windows, masked_batch
-from reformer.evaluation import (
-    attention_variant,
-    bits_by_position,
-    masked_mean_bits,
-    mean_bits,
-    scored_accuracy,
-)
+from reformer.evaluation.mean_bits import masked_mean_bits, mean_bits, scored_accuracy
+from reformer.evaluation.variants import attention_variant
 from reformer.models import ReformerConfig, ReformerLM
 
 CONFIG = ReformerConfig(
@@ -46,23 +41,6 @@ def test_every_byte_is_scored_once_from_its_own_window(model, overlap, batch_siz
     expected = sum(nats(model, window.tolist(), scored) for window, scored in windows)
     assert result.n == 150
     assert result.bits == pytest.approx(expected / 150 / math.log(2), rel=1e-5)
-
-
-def test_by_position_each_range_is_the_mean_of_its_own_bytes(model):
-    windows = [np.random.default_rng(seed).integers(0, 256, 33) for seed in range(3)]
-    first, second = bits_by_position(model, windows, [5, 33])
-    tails = [nats(model, window.tolist(), 28) for window in windows]
-    heads = [nats(model, window.tolist(), 33) - tail for window, tail in zip(windows, tails)]
-    assert first == pytest.approx(sum(heads) / 15 / math.log(2), rel=1e-5)
-    assert second == pytest.approx(sum(tails) / 84 / math.log(2), rel=1e-5)
-
-
-@pytest.mark.parametrize("edges", [[0, 5], [5, 5], [5, 34]])
-def test_by_position_edges_lie_in_the_window_and_ascend(model, edges):
-    with pytest.raises(ValueError, match="do not ascend from above 0 to at most the window's 33"):
-        bits_by_position(model, [np.zeros(33, np.int64)], edges)
-    with pytest.raises(ValueError, match="no window"):
-        bits_by_position(model, [], [5])
 
 
 def test_a_uniform_model_needs_eight_bits(model):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from reformer.evaluation import compressor_bits_per_byte, order0_entropy, picture_bits_per_dim
+from reformer.evaluation.yardsticks import compressor_bits_per_byte, order0_entropy, picture_bits_per_dim
 
 
 def test_order0_entropy_by_hand():

@@ -27,7 +27,7 @@ MUTATIONS = (
     Mutation(
         name="pictures: inputs are not shifted",
         file="tasks/images/task.py",
-        old="return shift_right(targets, config.model.start_id), targets",
+        old="return self.inputs(targets), targets",
         new="return targets, targets",
         tests="test_images.py",
     ),

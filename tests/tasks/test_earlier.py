@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from reformer.tasks.earlier import current_config, current_row, earlier_config
+from reformer.tasks.earlier import current_config, current_row
 from reformer.tasks.protocol import Evaluated, Measurement
 from reformer.tasks.registry import CONFIGS, RECIPES, config_from_dict
 from reformer.training.metrics import read_metrics
 from reformer.training.results import add_results
 from reformer.training.run_directory import claim, open_run
+from reproduction.experiments.known_by import earlier_config
 
 FOLDER = Path(__file__).parent / "written_before"
 # What an evaluation took, under the name and in the unit that it has now.

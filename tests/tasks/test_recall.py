@@ -39,8 +39,8 @@ def test_an_oracle_of_some_reach_is_right_within_it_alone(tmp_path):
     oracle = Oracle(TINY.model)
     assert task.evaluate(oracle, "test", 6).extras["accuracy"] == 1.0
     oracle.reach = 24
-    near = task.evaluate_between(oracle, "test", 6, 1, 24)
-    far = task.evaluate_between(oracle, "test", 6, 25, 64)
+    near = task.evaluate(oracle, "test", 6, 1, 24)
+    far = task.evaluate(oracle, "test", 6, 25, 64)
     assert (near.extras["accuracy"], far.extras["accuracy"]) == (1.0, 0.0)
     assert near.n + far.n == 6 * 4
 

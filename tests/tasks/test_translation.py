@@ -11,7 +11,7 @@ from tests.data.pairs.files import some_pairs, write_folder
 from tests.training.runs import weights
 
 from reformer.cli.main import main
-from reformer.data.pairs import END_ID
+from reformer.data.pairs.vocabulary import END_ID
 from reformer.models import EncoderDecoderConfig, ReformerConfig
 from reformer.tasks.config import OptimizerConfig
 from reformer.tasks.registry import RECIPES, config_from_dict

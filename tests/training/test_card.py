@@ -5,29 +5,35 @@ from pathlib import Path
 import torch
 
 import reformer
-from reformer.training.card import build_card, render_card, write_card
+from reformer.training.card import render_card, write_card
+from reformer.training.environment import code_version, environment
 
 SECTIONS = ["Code", "Software versions", "Hardware", "Data", "Experiment set-up", "Cost", "Result", "Pseudocode"]
 
 
-def card(**changes):
+def card(command=("reformer", "train", "--name", "two words"), seeds=None, config=None, **changes):
+    model = {"model": {"d_model": 256, "axial": (128, 512)}, "out": Path("runs/a")}
     values = {
-        "config": {"model": {"d_model": 256, "axial": (128, 512)}, "out": Path("runs/a")},
-        "command": ["reformer", "train", "--name", "two words"],
-        "data_card": {
+        "status": "finished",
+        "code": code_version(),
+        **environment(),
+        "setup": {
+            "command": list(command),
+            "config": model if config is None else config,
+            "seeds": {"model": 123456} if seeds is None else seeds,
+        },
+        "data": {
             "source": "enwik8",
             "checksums": {"enwik8": "sha256:abc"},
             "splits": {"train": 90_000_000, "test": 5_000_000},
         },
-        "seeds": {"model": 123456},
         "cost": {"wall_time_seconds": 3723.4, "peak_memory_bytes": 2**31, "tokens": 10**9},
         "results": [
             {"metric": "bits_per_byte", "value": 1.19, "split": "test", "protocol": "windows | of 65,536\nbytes"},
             {"metric": "accuracy", "value": None},
         ],
-        "status": "finished",
     }
-    return build_card(**{**values, **changes})
+    return {**values, **changes}
 
 
 def sections(text):
@@ -66,7 +72,7 @@ def test_what_is_absent_is_said_and_never_blank():
     assert list(found) == SECTIONS
     assert found["Result"] == "not run"
     assert found["Cost"].splitlines() == [f"- **{name}**: unknown" for name in ("Wall time", "Peak memory", "Tokens")]
-    partial = render_card(card(data_card={"source": "", "splits": {}}, cost={"tokens": None}, seeds={}, config={}))
+    partial = render_card(card(data={"source": "", "splits": {}}, cost={"tokens": None}, seeds={}, config={}))
     for line in (render_card({}) + partial).splitlines():
         assert not line.endswith((": ", ":  ")), line
     assert "Configuration: unknown" in partial

@@ -2,14 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from reformer.training.checkpoint import (
-    load_optimizer,
-    optimizer_tensors,
-    read_checkpoint,
-    save_checkpoint,
-)
+from reformer.tasks.config import OptimizerConfig
+from reformer.training.checkpoint import read_checkpoint, save_checkpoint
 from reformer.training.muon import Muon
-from reformer.training.optim import Adafactor, build_optimizer
+from reformer.training.optim import Adafactor, load_optimizer, optimizer_tensors
+from reformer.training.optim import build_optimizer as build
 
 SHAPES = {"bias": (7,), "matrix": (5, 8), "stack": (3, 4, 6), "scalar": ()}
 
@@ -168,7 +165,11 @@ def test_wrong_hyperparameters_and_gradients_are_refused():
         Adafactor(table.parameters()).step()
 
 
-OPTIONS = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-9, "weight_decay": 0.1}
+def build_optimizer(name, named_parameters, **options):
+    config = OptimizerConfig(
+        name=name, **{"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-9, "weight_decay": 0.1, **options}
+    )
+    return build(config, named_parameters)
 
 
 def model():
@@ -198,7 +199,7 @@ def test_build_optimizer_keeps_weight_decay_from_norms_and_biases():
         ("adamw", torch.optim.AdamW, [0.1, 0.0]),
         ("adafactor", Adafactor, [0.1, 0.0]),
     ]:
-        optimizer = build_optimizer(name, net.named_parameters(), **OPTIONS)
+        optimizer = build_optimizer(name, net.named_parameters())
         assert type(optimizer) is kind
         assert [group["weight_decay"] for group in optimizer.param_groups] == decays
         assert [len(group["params"]) for group in optimizer.param_groups] == [2, 4]
@@ -210,17 +211,17 @@ def test_build_optimizer_keeps_weight_decay_from_norms_and_biases():
 def test_build_optimizer_leaves_frozen_parameters_out_and_lists_the_names():
     net = model()
     net[0].requires_grad_(False)
-    optimizer = build_optimizer("adam", net.named_parameters(), **OPTIONS)
+    optimizer = build_optimizer("adam", net.named_parameters())
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
-    with pytest.raises(ValueError, match="unknown optimizer 'sgd'; choose one of adafactor, adam, adamw, muon"):
-        build_optimizer("sgd", net.named_parameters(), **OPTIONS)
+    with pytest.raises(ValueError, match="one of 'adafactor', 'adam', 'adamw', 'muon', got 'sgd'"):
+        build_optimizer("sgd", net.named_parameters())
     with pytest.raises(ValueError, match="got none"):
-        build_optimizer("adam", net.requires_grad_(False).named_parameters(), **OPTIONS)
+        build_optimizer("adam", net.requires_grad_(False).named_parameters())
 
 
 def test_muon_takes_the_matrices_of_the_stack_and_adamw_the_rest():
     net, alone, rest = model_with_a_stack(), model_with_a_stack(), model_with_a_stack()
-    optimizer = build_optimizer("muon", net.named_parameters(), **OPTIONS, others_lr_scale=0.5)
+    optimizer = build_optimizer("muon", net.named_parameters(), others_lr_scale=0.5)
     names = [group["param_names"] for group in optimizer.param_groups]
     assert names[0] == ["stack.0.weight", "stack.2.weight"]
     assert sorted(names[1] + names[2]) == sorted(name for name, _ in net.named_parameters() if name not in names[0])
@@ -243,13 +244,13 @@ def test_muon_takes_the_matrices_of_the_stack_and_adamw_the_rest():
 
 def test_muon_without_a_stack_is_refused():
     with pytest.raises(ValueError, match="expected matrices of a stack"):
-        build_optimizer("muon", model().named_parameters(), **OPTIONS)
+        build_optimizer("muon", model().named_parameters())
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "adafactor", "muon"])
 def test_training_continues_bit_for_bit_after_a_checkpoint(tmp_path, name):
     net = model_with_a_stack()
-    optimizer = build_optimizer(name, net.named_parameters(), **OPTIONS)
+    optimizer = build_optimizer(name, net.named_parameters())
     train(net, optimizer, 5, seed=1)
     optimizer.param_groups[0]["lr"] = 0.0123456789
     tensors, meta = optimizer_tensors(optimizer)
@@ -258,7 +259,7 @@ def test_training_continues_bit_for_bit_after_a_checkpoint(tmp_path, name):
     train(net, optimizer, 5, seed=2)
 
     again = model_with_a_stack()
-    resumed = build_optimizer(name, again.named_parameters(), **OPTIONS)
+    resumed = build_optimizer(name, again.named_parameters())
     again.load_state_dict(saved.tensors["model"])
     load_optimizer(resumed, saved.tensors["optimizer"], saved.state["optimizer"])
     assert resumed.param_groups[0]["lr"] == 0.0123456789
@@ -308,15 +309,15 @@ def test_how_a_step_is_computed_stays_as_the_live_optimizer_has_it():
 
 def test_another_optimizer_is_refused():
     net = model()
-    tensors, meta = optimizer_tensors(build_optimizer("adam", net.named_parameters(), **OPTIONS))
+    tensors, meta = optimizer_tensors(build_optimizer("adam", net.named_parameters()))
     with pytest.raises(ValueError, match="holds the state of Adam, this run's optimizer is AdamW"):
-        load_optimizer(build_optimizer("adamw", net.named_parameters(), **OPTIONS), tensors, meta)
-    fewer = build_optimizer("adam", list(net.named_parameters())[:2], **OPTIONS)
+        load_optimizer(build_optimizer("adamw", net.named_parameters()), tensors, meta)
+    fewer = build_optimizer("adam", list(net.named_parameters())[:2])
     with pytest.raises(ValueError, match="other parameters or shapes"):
         load_optimizer(fewer, tensors, meta)
     renamed = [(f"x.{name}", parameter) for name, parameter in net.named_parameters()]
     with pytest.raises(ValueError, match=r"has parameter 0\.weight where this run's has x\.0\.weight"):
-        load_optimizer(build_optimizer("adam", renamed, **OPTIONS), tensors, meta)
+        load_optimizer(build_optimizer("adam", renamed), tensors, meta)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -21,8 +21,8 @@ def clock(monkeypatch):
 
 
 def update(progress, step, **values):
-    values = {"value": 2.9134, "tokens_per_second": 3412.4, "peak_memory_bytes": int(1.2 * 2**30), **values}
-    progress.update(step, **values)
+    common = {"value": 2.9134, "tokens_per_second": 3412.4, "peak_memory_bytes": int(1.2 * 2**30)}
+    progress.update({"step": step, **common, **values})
 
 
 def test_a_plain_line_says_it_all_with_the_time_left_from_the_rate_since_the_start(clock):
@@ -49,11 +49,11 @@ def test_an_interrupted_run_still_shows_its_last_step(clock):
     with contextlib.suppress(KeyboardInterrupt), Progress(100, "bits per byte", stream=stream) as progress:
         update(progress, 1)
         update(progress, 2)
-        update(progress, 3, extra="best")
+        update(progress, 3, value=1.5)
         raise KeyboardInterrupt
     lines = stream.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == ["1/100", "3/100"]
-    assert lines[1].endswith("  best")
+    assert "  1.500 bits/byte  " in lines[1]
 
 
 def test_messages_are_lines_of_their_own(clock):
@@ -77,12 +77,12 @@ def test_a_terminal_gets_a_bar_with_every_figure(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     stream = Terminal()
     with Progress(1500, "bits per byte", stream=stream) as progress:
-        update(progress, 200, extra="[x]")
+        update(progress, 200)
         progress.message("checkpoint [bold]kept[/bold]")
     text = stream.getvalue()
     assert "\x1b[" in text
     assert "━" in text
-    for figure in ("200/1500", "2.913", "bits/byte", "3,412", "1.2", "GiB", "eta", "[x]"):
+    for figure in ("200/1500", "2.913", "bits/byte", "3,412", "1.2", "GiB", "eta"):
         assert figure in text
     assert "checkpoint [bold]kept[/bold]\n" in text
     assert "…" not in text

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
+from reformer.tasks.config import OptimizerConfig
 from reformer.training.environment import chosen_device, peak_memory_bytes, reset_peak_memory
 from reformer.training.optim import build_optimizer
 from reproduction.benchmarks.benchmark import (
@@ -70,9 +71,8 @@ class TrainingStep:
         self._before = peak_memory_bytes(device)
         build = _reformer if contender == "reformer" else _transformers
         self.model, self._loss = build(config, seq_len, device)
-        self._optimizer = build_optimizer(
-            optimizer, self.model.named_parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0
-        )
+        settings = OptimizerConfig(name=optimizer, lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
+        self._optimizer = build_optimizer(settings, self.model.named_parameters())
         self._last_loss: float | None = None
 
     def time(self) -> float:

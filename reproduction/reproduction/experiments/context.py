@@ -18,6 +18,7 @@ from reformer.tasks.text import TextTask
 from reproduction.case import Case
 from reproduction.experiments.experiment import Experiment
 from reproduction.experiments.lines import Line, seeds_of
+from reproduction.experiments.positions import evaluate_positions
 from reproduction.experiments.text_models import BITS, NOTES, TEST_BYTES, text_config
 from reproduction.experiments.training_case import training_case
 
@@ -39,7 +40,7 @@ def cases(scale: str, seed: int) -> list[Case]:
 
     def by_position(model: Any, task: Any) -> list[list[float]]:
         assert isinstance(task, TextTask)
-        points = task.evaluate_positions(model, "test", TEST_BYTES[scale], _position_edges(task.config.seq_len))
+        points = evaluate_positions(task, model, "test", TEST_BYTES[scale], _position_edges(task.config.seq_len))
         return [[float(position), value] for position, value in points]
 
     measured = {"test bytes": TEST_BYTES[scale], "lengths": lengths}

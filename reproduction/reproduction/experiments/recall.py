@@ -59,7 +59,7 @@ def cases(scale: str, seed: int) -> list[Case]:
     def measure(model: Any, task: Any) -> tuple[dict[str, float], str]:
         columns, protocol = {}, ""
         for column, nearest, farthest in _ranges(scale):
-            result = task.evaluate_between(model, "test", _SEQUENCES[scale], nearest, farthest)
+            result = task.evaluate(model, "test", _SEQUENCES[scale], nearest, farthest)
             columns[column], protocol = 100 * result.extras["accuracy"], result.protocol
         return columns, protocol
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reformer.evaluation import attention_variant
+from reformer.evaluation.variants import attention_variant
 from reformer.layers import FullSelfAttention
 from reformer.models import ReformerLM
 from reformer.ops import full_attention

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from reformer.evaluation import attention_variant
+from reformer.evaluation.variants import attention_variant
 from reformer.tasks.text import TextConfig
 from reformer.tasks.text.recipes import enwik8_64k_12l, quickstart
 from reproduction.case import Case

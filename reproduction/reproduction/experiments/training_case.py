@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from reformer.tasks.config import RunConfig
-from reformer.tasks.earlier import earlier_config
 from reformer.training.card import commits
 from reformer.training.loop import TrainingDiverged, train
 from reformer.training.metrics import METRICS_FILE, read_metrics
 from reformer.training.run_directory import load_model, only_writer
 from reproduction.case import Case, NotRun, Place, Stopped
 from reproduction.experiments.experiment import short_id
+from reproduction.experiments.known_by import earlier_config
 from reproduction.rows import Row
 
 Measure = Callable[[Any, Any], tuple[dict[str, float], str]]

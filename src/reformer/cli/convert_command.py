@@ -30,7 +30,8 @@ def run(arguments: Sequence[str]) -> int:
     """Parse, read, write."""
     options = parse(ConvertOptions, arguments, prog="reformer convert")
     source, target = options.source.expanduser(), options.target.expanduser()
-    require_free(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists and is not empty; choose another folder, or remove it first")
     converted = read(source, options.config)
     write(converted, target)
     config = converted.config
@@ -38,12 +39,6 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{source}: {len(config.attention)} layers, {parameters:,} parameters, text as {converted.text.kind}")
     print(f"written to {target}; try: reformer generate --hf {target} --prompt ...")
     return 0
-
-
-def require_free(target: Path) -> None:
-    """Raise UsageError if something is there already."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists and is not empty; choose another folder, or remove it first")
 
 
 def read(source: Path, config: Path | None) -> "Converted":

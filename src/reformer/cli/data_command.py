@@ -1,7 +1,6 @@
 """``reformer data NAME``: prepare a corpus ahead of training."""
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from reformer.cli.parsing import UsageError, parse
+from reformer.cli.runs import progress, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ def run(arguments: Sequence[str]) -> int:
 
     cache_dir = options.cache_dir.expanduser()
     if options.image_size is not None:
-        corpus = load_images(options.source, cache_dir, options.image_size, lambda line: print(line, file=sys.stderr))
+        corpus = load_images(options.source, cache_dir, options.image_size, say)
     elif options.source == "enwik8":
-        corpus = prepare_enwik8(cache_dir, options.file, progress=None if options.file else _progress)
+        corpus = prepare_enwik8(cache_dir, options.file, progress=None if options.file else progress("bytes"))
     elif options.file is not None:
         raise UsageError("--file goes with enwik8; for your own file: reformer data PATH")
     else:
@@ -57,9 +57,3 @@ def _training_command(options: DataOptions) -> list[str]:
     if options.cache_dir != DataOptions.cache_dir:
         command += ["--cache-dir", str(options.cache_dir)]
     return command
-
-
-def _progress(done: int, total: int | None) -> None:
-    if sys.stderr.isatty():
-        of = "" if total is None else f" of {total / 2**20:.1f}"
-        print(f"\r{done / 2**20:.1f}{of} MiB", end="", file=sys.stderr, flush=True)

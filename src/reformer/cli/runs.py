@@ -67,13 +67,14 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def progress(what: str) -> Callable[[int, int], None]:
+def progress(what: str) -> Callable[[int, int | None], None]:
     """Tells a terminal how many of how many ``what`` are done; anything else nothing."""
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int | None) -> None:
         if sys.stderr.isatty():
             end = "\n" if done == total else ""
-            print(f"\r{done:,} of {total:,} {what}", end=end, file=sys.stderr, flush=True)
+            of = "" if total is None else f" of {total:,}"
+            print(f"\r{done:,}{of} {what}", end=end, file=sys.stderr, flush=True)
 
     return report
 

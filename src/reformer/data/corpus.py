@@ -64,12 +64,9 @@ def open_corpus(directory: Path, verify: bool = False) -> Corpus:
 
 
 def sha256_of(path: Path) -> str:
-    """Checksum of a file, read in blocks."""
-    digest = hashlib.sha256()
+    """Checksum of a file."""
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_card(directory: Path) -> dict[str, Any]:

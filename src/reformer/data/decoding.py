@@ -1,6 +1,11 @@
 """Bytes of a file or stream in blocks, decompressed when they are compressed (told by magic bytes, not by name)."""
 
+import bz2
+import gzip
 import io
+import lzma
+import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,15 +15,16 @@ from reformer.data.corpus import BLOCK_BYTES
 from reformer.data.errors import DataError, reason
 
 _HEAD_BYTES = 16
-_MAGIC = (
-    ("gzip", b"\x1f\x8b\x08"),
-    ("xz", b"\xfd7zXZ\x00"),
-    ("zstd", b"\x28\xb5\x2f\xfd"),
-    ("zip", b"PK\x03\x04"),
-    ("zip", b"PK\x05\x06"),
-)
-# After "BZh1".."BZh9" comes a block, or the end of an empty stream: "BZh" alone may well begin a text.
-_BZIP2_FIRST_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
+_MAGIC = {
+    "gzip": rb"\x1f\x8b\x08",
+    "xz": rb"\xfd7zXZ\x00",
+    # Or a skippable frame, with which a file may begin (pzstd writes one).
+    "zstd": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",
+    "zip": rb"PK(\x03\x04|\x05\x06)",
+    # "BZh1".."BZh9" and a block, or the end of an empty stream: "BZh" alone may well begin a text.
+    "bzip2": rb"BZh.(1AY&SY|\x17rE8P\x90)",
+}
+_OPENERS: dict[str | None, Any] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
 _SUFFIXES = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2", ".zip": "zip"}
 # zstd can expand 4 bytes to 128 KiB: small bites bound the memory that one of them takes.
 _ZSTD_BITE_BYTES = 4096
@@ -27,15 +33,7 @@ _ZSTD_MAX_WINDOW = 1 << 31
 
 def detect(head: bytes) -> str | None:
     """The compression that the first bytes of a file tell, None for plain bytes."""
-    for kind, magic in _MAGIC:
-        if head.startswith(magic):
-            return kind
-    if head.startswith(b"BZh") and head[4:10] in _BZIP2_FIRST_BLOCKS:
-        return "bzip2"
-    # A zstd file may begin with a skippable frame (pzstd writes one).
-    if head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
-        return "zstd"
-    return None
+    return next((kind for kind, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)), None)
 
 
 def uncompressed_name(name: str) -> str:
@@ -73,7 +71,8 @@ def read_stream(stream: BinaryIO, label: str, claimed: str | None = None) -> Ite
         elif kind == "zstd":
             yield from _read_zstd(stream, label)
         else:
-            with _opened(stream, kind) as file:
+            # What is not compressed is closed by whoever opened it.
+            with _OPENERS.get(kind, nullcontext)(stream) as file:
                 yield from _blocks(file)
     except (DataError, MemoryError):
         raise
@@ -117,26 +116,7 @@ def _blocks(file: Any) -> Iterator[bytes]:
         yield block
 
 
-def _opened(stream: BinaryIO, kind: str | None) -> Any:
-    if kind == "gzip":
-        import gzip
-
-        return gzip.GzipFile(fileobj=stream)
-    if kind == "xz":
-        import lzma
-
-        return lzma.LZMAFile(stream)
-    if kind == "bzip2":
-        import bz2
-
-        return bz2.BZ2File(stream)
-    # Whoever opened it closes it.
-    return nullcontext(stream)
-
-
 def _read_zip(stream: BinaryIO, label: str) -> Iterator[bytes]:
-    import zipfile
-
     if not stream.seekable():
         raise DataError(f"{label}: a zip archive cannot be read from a pipe; give the path of the file instead")
     with zipfile.ZipFile(stream) as archive:

@@ -1,7 +1,8 @@
 """A download over HTTP that goes on where it stopped."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _attempt(url: str, part: Path, progress: Progress | None) -> str | None:
 
 def _refused(error: Any, part: Path, start: int) -> str | None:
     if error.code == 416 and start:
-        total = _total(error.headers.get("Content-Range"))
+        _, total = _range(error.headers)
         if total == start:
             return None
         part.unlink()  # longer than the file on the server, so not a part of it
@@ -71,16 +72,21 @@ def _refused(error: Any, part: Path, start: int) -> str | None:
 
 
 def _receive(reply: Any, part: Path, start: int, progress: Progress | None) -> str | None:
-    resumed = reply.status == 206 and _first(reply.headers.get("Content-Range")) == start
+    resumed = reply.status == 206 and _range(reply.headers)[0] == start
     if reply.status == 206 and not resumed:
         part.unlink(missing_ok=True)
         return "the server sent another range than was asked for"
     done = start if resumed else 0
     length = reply.headers.get("Content-Length")
     total = done + int(length) if length is not None else None
-    with _open(part, "ab" if resumed else "wb") as file:
+    with _writing(part, 0):
+        opened = part.open("ab" if resumed else "wb", buffering=0)
+    with opened as file:
         while block := reply.read(_BLOCK_BYTES):
-            _write(file, block, part, total or done + len(block))
+            view = memoryview(block)
+            with _writing(part, total or done + len(block)):
+                while view:
+                    view = view[file.write(view) :]
             done += len(block)
             if progress is not None:
                 progress(done, total)
@@ -88,27 +94,15 @@ def _receive(reply: Any, part: Path, start: int, progress: Progress | None) -> s
     return None if total is None or done == total else f"the connection was cut at {done:,} of {total:,} bytes"
 
 
-def _open(part: Path, mode: str) -> Any:
+@contextmanager
+def _writing(part: Path, needed: int) -> Iterator[None]:
     try:
-        return part.open(mode, buffering=0)
-    except OSError as error:
-        raise DataError(write_failure(error, part.parent, part.name, 0)) from error
-
-
-def _write(file: Any, block: bytes, part: Path, needed: int) -> None:
-    view = memoryview(block)
-    try:
-        while view:
-            view = view[file.write(view) :]
+        yield
     except OSError as error:
         raise DataError(write_failure(error, part.parent, part.name, needed)) from error
 
 
-def _first(content_range: str | None) -> int | None:
-    found = re.match(r"bytes (\d+)-", content_range or "")
-    return int(found[1]) if found else None
-
-
-def _total(content_range: str | None) -> int | None:
-    found = re.search(r"/(\d+)$", content_range or "")
-    return int(found[1]) if found else None
+def _range(headers: Any) -> tuple[int, int]:
+    """(the first byte that comes, the bytes of the whole file); -1 for what the server does not say."""
+    found = re.match(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)$", headers.get("Content-Range") or "")
+    return (int(found[1] or -1), int(found[2] or -1)) if found else (-1, -1)

@@ -1,6 +1,5 @@
 """enwik8: the first 100,000,000 bytes of the English Wikipedia dump of March 2006, split 90M/5M/5M as is usual."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ class Known:
     sha256: str
 
     @property
-    def key(self) -> str:
-        """What its prepared folder is called after the name."""
-        return self.sha256[:16]
+    def folder(self) -> str:
+        """What its prepared folder is called."""
+        return f"{self.name}-{self.sha256[:16]}"
 
 
 ENWIK8 = Known("enwik8", 100_000_000, "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8")
@@ -37,7 +36,11 @@ class _WrongContent(DataError):
 
 
 def prepare_enwik8(
-    cache_dir: Path, file: Path | None = None, url: str = ENWIK8_URL, progress: Progress | None = None
+    cache_dir: Path,
+    file: Path | None = None,
+    url: str = ENWIK8_URL,
+    progress: Progress | None = None,
+    known: Known = ENWIK8,
 ) -> Corpus:
     """enwik8 from the official address, or from ``file`` (raw, zip, xz, gzip, bzip2 or zstd); checked, split 90M/5M/5M.
 
@@ -45,20 +48,8 @@ def prepare_enwik8(
     ``progress(done_bytes, total_bytes or None)`` follows the download.
     Raises DataError when it cannot be had, or is not the file with the published size and sha256.
     """
-    return prepare_known(ENWIK8, Path(cache_dir), file, url, progress)
-
-
-def open_enwik8(cache_dir: Path, known: Known = ENWIK8) -> Corpus:
-    """enwik8 as prepared before. Raises DataError, with the command to run, when it was not."""
-    directory = cache_dir / f"{known.name}-{known.key}"
-    if not os.path.exists(directory):
-        raise DataError(f"{known.name} is not in {cache_dir} yet: run `reformer data {known.name}` first")
-    return open_corpus(directory)
-
-
-def prepare_known(known: Known, cache_dir: Path, file: Path | None, url: str, progress: Progress | None) -> Corpus:
-    """`prepare_enwik8` for any published file."""
-    if os.path.exists(cache_dir / f"{known.name}-{known.key}"):
+    cache_dir = Path(cache_dir)
+    if (cache_dir / known.folder).exists():
         return open_enwik8(cache_dir, known)
     if file is not None:
         return _from_file(known, cache_dir, Path(file), str(file))
@@ -79,6 +70,13 @@ def prepare_known(known: Known, cache_dir: Path, file: Path | None, url: str, pr
     return corpus
 
 
+def open_enwik8(cache_dir: Path, known: Known = ENWIK8) -> Corpus:
+    """enwik8 as prepared before. Raises DataError, with the command to run, when it was not."""
+    if not (cache_dir / known.folder).exists():
+        raise DataError(f"{known.name} is not in {cache_dir} yet: run `reformer data {known.name}` first")
+    return open_corpus(cache_dir / known.folder)
+
+
 def _from_file(known: Known, cache_dir: Path, path: Path, source: str) -> Corpus:
     def fill(working: Path) -> dict[str, Any]:
         part = write_contiguous(working, _checked(known, path, source), source)
@@ -86,7 +84,7 @@ def _from_file(known: Known, cache_dir: Path, path: Path, source: str) -> Corpus
             raise _WrongContent(_mismatch(known, source, f"sha256 {part['sha256']}"))
         return part
 
-    return prepare(cache_dir, known.name, known.key, source, fill, at_least=known.n_bytes)
+    return prepare(cache_dir, known.name, known.sha256[:16], source, fill, at_least=known.n_bytes)
 
 
 def _checked(known: Known, path: Path, label: str) -> Iterator[bytes]:

@@ -3,9 +3,8 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from reformer.data.corpus import CARD_FORMAT, SPLITS, Corpus
 from reformer.data.decoding import read_path, read_stream, uncompressed_name
@@ -18,17 +17,12 @@ FOLDER_RULE = (
 FALLBACK_RULE = "files joined in order of their path, then contiguous 90/5/5, as whole files would leave a split empty"
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file in a folder: its relative POSIX path, where it lies, and what changes when its content does."""
+class Member(NamedTuple):
+    """A file in a folder: its relative POSIX path, where it lies, and what changes when its content does: its size first."""
 
     relative: str
     path: Path
     stamp: tuple[int, int, int]
-
-    @property
-    def size(self) -> int:
-        return self.stamp[0]
 
 
 def prepare_file(path: Path, source: str, cache_dir: Path) -> Corpus:
@@ -62,15 +56,18 @@ def prepare_folder(folder: Path, source: str, cache_dir: Path) -> Corpus:
     Raises DataError for an empty folder, for an unreadable or damaged file in it, and if they change while they are read.
     """
     members = folder_members(folder, cache_dir)
-    if not any(member.size for member in members):
+    if not any(member.stamp[0] for member in members):
         what = f"{len(members)} files, all empty" if members else "no visible files"
         raise DataError(f"folder {folder} holds {what}: expected files with bytes in them; give another folder")
 
     def fill(working: Path) -> dict[str, Any]:
         now = folder_members(folder, cache_dir)
-        return _write_whole_files(working, now) or _write_joined(working, now, str(folder))
+        if (part := _write_whole_files(working, now)) is None:
+            joined = (block for member in now for block in read_path(member.path))
+            part = {**write_contiguous(working, joined, str(folder)), "files": len(now), "rule": FALLBACK_RULE}
+        return part
 
-    size = sum(member.size for member in members)
+    size = sum(member.stamp[0] for member in members)
     return prepare(cache_dir, folder.resolve().name, lambda: path_key(folder, cache_dir), source, fill, at_least=size)
 
 
@@ -100,8 +97,7 @@ def path_key(path: Path, cache_dir: Path | None = None) -> str:
 def folder_members(folder: Path, cache_dir: Path | None) -> list[Member]:
     """Visible files below ``folder`` in order of their path; see `prepare_folder` for what is left out."""
     paths = _visible_files(folder, cache_dir)
-    found = [Member(path.relative_to(folder).as_posix(), path, _stamp(path)) for path in paths]
-    return sorted(found, key=lambda member: member.relative)
+    return sorted(Member(path.relative_to(folder).as_posix(), path, _stamp(path)) for path in paths)
 
 
 def _visible_files(folder: Path, cache_dir: Path | None) -> Iterator[Path]:
@@ -141,20 +137,14 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _write_whole_files(working: Path, members: list[Member]) -> dict[str, Any] | None:
     """The card part, or None when a split would be empty."""
-    if {split_of(member.relative) for member in members if member.size} != set(SPLITS):
+    if {split_of(member.relative) for member in members if member.stamp[0]} != set(SPLITS):
         return None
     with split_writers(working, "files") as writers:
         for member in members:
             writer = writers[split_of(member.relative)]
-            writer.count("files")
+            writer.facts["files"] += 1
             for block in read_path(member.path):
                 writer.write(block)
     if not all(writer.bytes for writer in writers.values()):
         return None  # compressed files may hold nothing
     return {**splits_part(writers), "files": len(members), "rule": FOLDER_RULE}
-
-
-def _write_joined(working: Path, members: list[Member], label: str) -> dict[str, Any]:
-    joined = (block for member in members for block in read_path(member.path))
-    part = write_contiguous(working, joined, label)
-    return {**part, "files": len(members), "rule": FALLBACK_RULE}

@@ -29,17 +29,9 @@ def load_corpus(source: str, cache_dir: Path) -> Corpus:
     if source == "enwik8":
         return open_enwik8(cache_dir)
     if source == "-":
-        return _load_standard_input(cache_dir)
-    return _load_path(source, cache_dir)
-
-
-def _load_standard_input(cache_dir: Path) -> Corpus:
-    if sys.stdin is None or sys.stdin.closed:
-        raise DataError("standard input is closed: expected bytes on it; pipe some in or give a path")
-    return prepare_stream(sys.stdin.buffer, "stdin", "-", cache_dir)
-
-
-def _load_path(source: str, cache_dir: Path) -> Corpus:
+        if sys.stdin is None or sys.stdin.closed:
+            raise DataError("standard input is closed: expected bytes on it; pipe some in or give a path")
+        return prepare_stream(sys.stdin.buffer, "stdin", "-", cache_dir)
     path = Path(source).expanduser()
     mode = _mode(path, source)
     if stat.S_ISREG(mode):

@@ -22,7 +22,7 @@ CONTIGUOUS_RULE = "contiguous: the first 90% of the bytes train, the next 5% val
 MIN_BYTES = 20
 _WORKING_PREFIX = ".preparing-"
 _ABANDONED_SECONDS = 24 * 3600
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class SplitWriter:
@@ -45,10 +45,6 @@ class SplitWriter:
         self._file.write(block)
         self._digest.update(block)
         self.bytes += len(block)
-
-    def count(self, name: str, n: int = 1) -> None:
-        """Add ``n`` to the fact of that name."""
-        self.facts[name] = self.facts.get(name, 0) + n
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -130,7 +126,8 @@ def prepare(
         if callable(key) and key() != known:
             raise DataError(f"{source} changed while it was read; run again when nothing writes to it")
         ready = cache_dir / f"{name}-{known or part['sha256'][:16]}"
-        _write_card(working, {"format": CARD_FORMAT, "name": name, "source": source, "created": _now(), **part})
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        _write_card(working, {"format": CARD_FORMAT, "name": name, "source": source, "created": created, **part})
         _publish(working, ready)
     # Sources turn their own trouble into DataError, so an OSError here is about writing.
     except OSError as error:
@@ -147,14 +144,10 @@ def safe_name(name: str) -> str:
 
 def write_failure(error: OSError, folder: Path, what: str, at_least: int) -> str:
     """One line about a failed write: a full disk names the folder and the bytes needed."""
-    if error.errno in _FULL:
+    if error.errno in DISK_FULL:
         need = f"at least {at_least:,} bytes are needed"
         return f"disk full while writing {what} to {folder}: {need}; free some space or choose another cache folder"
     return f"cannot write {what} to {folder}: {reason(error)}; choose another cache folder"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _bytes_in(directory: Path) -> int:
@@ -168,18 +161,19 @@ def _write_card(directory: Path, card: dict[str, Any]) -> None:
 
 def _publish(working: Path, ready: Path) -> None:
     for path in working.iterdir():
-        _fsync(path)
-    _fsync(working)
+        sync(path)
+    sync(working)
     try:
         working.rename(ready)
     except OSError:
         # Another process prepared the same corpus meanwhile: theirs is as good.
         if not os.path.exists(ready):
             raise
-    _fsync(ready.parent)
+    sync(ready.parent)
 
 
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return once what a file or folder holds is on the disk."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -42,7 +42,7 @@ def prepare_stdlib(cache_dir: Path, root: Path | None = None) -> Corpus:
         with split_writers(working, "files") as writers:
             for name, paths in assigned.items():
                 for path in paths:
-                    writers[name].count("files")
+                    writers[name].facts["files"] += 1
                     writers[name].write(_read(root / path))
         python = {"version": version, "implementation": platform.python_implementation()}
         part = {"files": len(sizes), "sha256": checksum, "python": python, "rule": STDLIB_RULE}
@@ -84,13 +84,9 @@ def _sources(root: Path) -> list[str]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [n for n in subfolders if n not in _LEFT_OUT_FOLDERS and not n.startswith((".", "config-"))]
         here = Path(folder).relative_to(root)
-        found += [(here / name).as_posix() for name in names if _is_source(name)]
+        kept = [n for n in names if n not in _LEFT_OUT_FILES and not n.startswith(_LEFT_OUT_PREFIXES)]
+        found += [(here / name).as_posix() for name in kept if name.endswith(".py") and name.isascii()]
     return sorted(found)
-
-
-def _is_source(name: str) -> bool:
-    kept = name not in _LEFT_OUT_FILES and not name.startswith(_LEFT_OUT_PREFIXES)
-    return kept and name.endswith(".py") and name.isascii()
 
 
 def _read(path: Path) -> bytes:

@@ -1,9 +1,8 @@
 """Bits of held-out tokens: bits per byte where they are bytes of text, bits per dim where they are bytes of pictures."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,18 +12,11 @@ from reformer.models import ReformerLM
 
 
 class MeanBits(NamedTuple):
-    """``bits`` of each of ``n`` scored tokens, on the average."""
+    """``bits`` of each of ``n`` scored tokens on the average, and where guesses were made, the share of right ones."""
 
     bits: float
     n: int
-
-
-class ScoredAccuracy(NamedTuple):
-    """The share of ``n`` scored tokens that were guessed right, and their ``bits`` on the average."""
-
-    accuracy: float
-    bits: float
-    n: int
+    accuracy: float | None = None
 
 
 def mean_bits(
@@ -53,28 +45,6 @@ def mean_bits(
     return MeanBits(total / count / math.log(2), count)
 
 
-def bits_by_position(
-    model: ReformerLM, windows: Iterable[np.ndarray], edges: Sequence[int], *, seed: int = 0
-) -> list[float]:
-    """Mean bits of the positions from one edge up to the next, of a causal model over ``windows`` [L] of one length.
-
-    ``edges`` ascend to at most L; the first range begins at 0. Raises ValueError if they do not, or without windows.
-    """
-    device = model.norm.weight.device
-    total, count = torch.zeros(0, dtype=torch.float64, device=device), 0
-    with evaluating(model):
-        for window in windows:
-            tokens = torch.from_numpy(window[None]).to(device)
-            nll = model(model.shift_right(tokens), targets=tokens, seed=seed, reduction="none")[0].double()
-            total, count = (nll if count == 0 else total + nll), count + 1
-    if count == 0:
-        raise ValueError("nothing to evaluate: no window")
-    ends = [0, *edges]
-    if any(a >= b for a, b in pairwise(ends)) or ends[-1] > len(total):
-        raise ValueError(f"edges {list(edges)} do not ascend from above 0 to at most the window's {len(total)}")
-    return [total[a:b].mean().item() / count / math.log(2) for a, b in pairwise(ends)]
-
-
 def masked_mean_bits(
     model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *, seed: int = 0
 ) -> MeanBits:
@@ -92,9 +62,7 @@ def masked_mean_bits(
     return MeanBits(total / count / math.log(2), count)
 
 
-def scored_accuracy(
-    model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0
-) -> ScoredAccuracy:
+def scored_accuracy(model: ReformerLM, batches: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -> MeanBits:
     """Accuracy and bits where ``mask`` is True, of (sequence, mask) [B, L]: duplication and recall."""
     device = model.norm.weight.device
     right, total, count = 0, 0.0, 0
@@ -106,7 +74,7 @@ def scored_accuracy(
             right += int((logits.argmax(-1) == tokens)[scored].sum())
             total += torch.nn.functional.cross_entropy(logits[scored].double(), tokens[scored], reduction="sum").item()
             count += int(scored.sum())
-    return ScoredAccuracy(right / count, total / count / math.log(2), count)
+    return MeanBits(total / count / math.log(2), count, right / count)
 
 
 @contextmanager

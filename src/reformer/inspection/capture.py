@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reformer.evaluation import evaluating
+from reformer.evaluation.mean_bits import evaluating
 from reformer.layers import ParallelPass, ResidualBranch, SelfAttention
 from reformer.models import ReformerLM
 

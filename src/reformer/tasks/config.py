@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -44,14 +45,15 @@ class OptimizerConfig:
         require_choice("optimizer.name", self.name, OPTIMIZERS)
         require_choice("optimizer.schedule", self.schedule, SCHEDULES)
         require_at_least("optimizer.warmup_steps", self.warmup_steps, 0)
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"optimizer.lr must be above 0, got {self.lr}")
-        if not (self.others_lr_scale > 0 and math.isfinite(self.others_lr_scale)):
-            raise ValueError(f"optimizer.others_lr_scale must be above 0, got {self.others_lr_scale}")
+        for name in ("lr", "others_lr_scale"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"optimizer.{name} must be above 0, got {getattr(self, name)}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"optimizer.clip_norm must be above 0 or None, got {self.clip_norm}")
         if self.weight_decay < 0:
             raise ValueError(f"optimizer.weight_decay must be at least 0, got {self.weight_decay}")
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"optimizer.final_fraction must be in [0, 1], got {self.final_fraction}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +74,6 @@ class EvalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions:
-    """How ``reformer generate`` draws or searches; each task has its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig(ABC):
     """A whole run: everything that decides the resulting weights. Same config, same machine and versions: the same bytes.
 
@@ -87,10 +84,12 @@ class RunConfig(ABC):
     """The name that config.json has for this class."""
     metric: ClassVar[str]
     """What training and validation are measured in; less is better."""
+    eval_count: ClassVar[str] = "eval_bytes"
+    """The field that says how much of the validation split an evaluation takes while training."""
     eval_options: ClassVar[type[EvalOptions]]
     """What ``reformer eval`` asks: given to ``Task.evaluations``."""
-    generate_options: ClassVar[type[GenerateOptions]]
-    """What ``reformer generate`` asks: given to ``generate``."""
+    generate_options: ClassVar[type[Any]]
+    """What ``reformer generate`` asks, a dataclass: given to ``generate``."""
 
     name: str
     seq_len: int
@@ -116,7 +115,14 @@ class RunConfig(ABC):
 
     def __post_init__(self) -> None:
         self.require_counts(
-            "seq_len", "accumulate", "steps", "log_every", "eval_every", "checkpoint_every", "keep_last"
+            "seq_len",
+            "accumulate",
+            "steps",
+            "log_every",
+            "eval_every",
+            "checkpoint_every",
+            "keep_last",
+            self.eval_count,
         )
         require_at_least("seed", self.seed, 0)
         if self.seed >= 2**63:
@@ -169,7 +175,7 @@ class RunConfig(ABC):
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, as JSON holds them, and the task's name; ``registry.config_from_dict`` reads them."""
-        values: dict[str, Any] = _plain(dataclasses.asdict(self))
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return {"task": self.task} | values
 
 
@@ -183,9 +189,3 @@ def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[
         elif left != right:
             found.append(f"{prefix}{name}: {left} → {right}")
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

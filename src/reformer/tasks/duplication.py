@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from reformer.data import duplication_batch, shift_right
-from reformer.evaluation import scored_accuracy
-from reformer.models import ReformerConfig, ReformerLM
+from reformer.data import duplication_batch
+from reformer.models import ReformerConfig
 from reformer.tasks.config import EvalOptions, OptimizerConfig
-from reformer.tasks.language_model import (
-    AttentionOptions,
-    FreshSequences,
-    LanguageModelConfig,
-    counted_where,
-    drawn_card,
-)
-from reformer.tasks.protocol import Measurement
+from reformer.tasks.language_model import AttentionOptions, FreshSequences, LanguageModelConfig, counted_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +32,7 @@ class DuplicationConfig(LanguageModelConfig):
 
     task: ClassVar[str] = "duplication"
     metric: ClassVar[str] = "bits per symbol"
+    eval_count: ClassVar[str] = "eval_sequences"
     eval_options: ClassVar[type[EvalOptions]] = DuplicationEvalOptions
 
     seq_len: int = 256
@@ -49,7 +42,6 @@ class DuplicationConfig(LanguageModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_counts("eval_sequences")
         if self.seq_len % 2 or self.seq_len < 4:
             raise ValueError(f"task 'duplication' has seq_len 2·|w| + 2, even and at least 4, got {self.seq_len}")
         self.require_causal(", over at least two symbols")
@@ -57,55 +49,33 @@ class DuplicationConfig(LanguageModelConfig):
             raise ValueError("task 'duplication' is causal, over at least two symbols")
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> DuplicationTask:
-        """The task; it needs no data."""
         return DuplicationTask(self)
 
 
 class DuplicationTask(FreshSequences):
     """Loss and accuracy on the second w of 0w0w."""
 
-    corpus = None
+    unit = "symbols"
     yardsticks_note = "nothing but a copy of w predicts it: log2 of the number of symbols is what a guess costs"
 
     def __init__(self, config: DuplicationConfig) -> None:
         self.config = config
         self.half = config.seq_len // 2 - 1
+        self.made_from = f"synthetic: 0w0w, |w| = {self.half}, symbols 1..{config.model.vocab_size - 1}"
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) of the ``index``-th batch."""
-        sequence, mask = self._draw(self.config.batch_size, self.config.seed, index)
-        return shift_right(sequence, self.config.model.start_id), counted_where(mask, sequence)
+        config = self.config
+        sequence, distance = self.draw("train", config.batch_size, config.seq_len, seed=config.seed, step=index)
+        return self.inputs(sequence), counted_where(distance > 0, sequence)
 
-    def validate(self, model: ReformerLM) -> Measurement:
-        """Bits per symbol of ``eval_sequences``."""
-        return self.evaluate(model, "validation", self.config.eval_sequences)
-
-    def evaluate(self, model: ReformerLM, split: str, limit: int) -> Measurement:
-        """Bits per symbol, and accuracy, on ``limit`` fresh sequences; validation and test are different ones."""
-        seed, size = self.seed_of(split), self.config.batch_size
-        batches = (self._draw(min(size, limit - first), seed, first) for first in range(0, limit, size))
-        found = scored_accuracy(model, batches)
-        return Measurement(
-            metric=self.config.metric,
-            value=found.bits,
-            n=found.n,
-            unit="symbols",
-            protocol=f"{limit:,} fresh sequences 0w0w with |w| = {self.half}, second w scored, fresh rotations per batch",
-            extras={"accuracy": found.accuracy},
-        )
-
-    def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
-        """Inputs [L] of fresh sequences."""
-        sequences, _ = self._draw(n_windows, self.seed_of(split), 0)
-        return iter(shift_right(sequences, self.config.model.start_id))
-
-    def card(self) -> dict[str, Any]:
-        """What the sequences are made from."""
-        return drawn_card(f"synthetic: 0w0w, |w| = {self.half}, symbols 1..{self.config.model.vocab_size - 1}")
-
-    def _draw(self, size: int, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, split: str, size: int, length: int, *, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(sequences 0w0w, in the second w how far before the first one's symbol stands)."""
         symbols = self.config.model.vocab_size - 1
-        return duplication_batch(self.half, size, seed=seed, step=index, n_symbols=symbols)
+        sequence, mask = duplication_batch(self.half, size, seed=seed, step=step, n_symbols=symbols)
+        return sequence, mask * (self.half + 1)
+
+    def describe(self, split: str) -> str:
+        return f"0w0w with |w| = {self.half}, second w scored, fresh rotations per batch"
 
 
 def duplication() -> DuplicationConfig:

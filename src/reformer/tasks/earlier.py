@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_SEQUENCES = ("duplication", "recall")
+SEQUENCES = ("duplication", "recall")
 # Fields that every config had, and what they had to be for tasks in which they meant nothing.
-_FIXED: dict[str, dict[str, Any]] = {
+FIXED: dict[str, dict[str, Any]] = {
     "duplication": {"objective": "causal", "data": "synthetic"},
     "recall": {"objective": "causal"},
     "images": {"objective": "causal"},
@@ -20,25 +20,14 @@ def current_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a config, written then or now, under today's names."""
     values = dict(values)
     task = values.setdefault("task", "text")
-    for name in _FIXED.get(task, {}):
+    for name in FIXED.get(task, {}):
         values.pop(name, None)
-    if task in _SEQUENCES and "eval_bytes" in values:
+    if task in SEQUENCES and "eval_bytes" in values:
         values["eval_sequences"] = values.pop("eval_bytes")
     if task == "images" and "eval_bytes" in values:
         # Bytes of which whole pictures were taken, at least one.
         values["eval_pictures"] = max(1, values.pop("eval_bytes") // values["seq_len"])
     return values
-
-
-def earlier_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``RunConfig.as_dict`` under the names of then: rows of results are known by a digest of these."""
-    values = dict(values)
-    task = values["task"]
-    if task in _SEQUENCES:
-        values["eval_bytes"] = values.pop("eval_sequences")
-    if task == "images":
-        values["eval_bytes"] = values.pop("eval_pictures") * values["seq_len"]
-    return values | _FIXED.get(task, {})
 
 
 def current_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from reformer.evaluation import attention_variant
+from reformer.data import shift_right
+from reformer.evaluation.mean_bits import scored_accuracy
+from reformer.evaluation.variants import attention_variant
 from reformer.generation import SamplingConfig, Stopping, beam_search, stream
 from reformer.models import ReformerConfig, ReformerLM
-from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
-from reformer.tasks.protocol import Evaluated, Measurement, ProgressReport, silent
+from reformer.tasks.config import EvalOptions, RunConfig
+from reformer.tasks.protocol import Evaluated, Measurement, ProgressReport, Task, silent
 
 # Evaluation draws its sequences and masks from streams of their own.
 EVALUATION_SEED = 2**31
@@ -54,18 +57,13 @@ def positive_numbers(option: str, text: str | None) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinueOptions(GenerateOptions):
+class ContinueOptions(SamplingConfig):
     """How to continue a prompt."""
 
     n_bytes: int = 256
     """New bytes; with --hf new tokens, which may be longer."""
     temperature: float = 0.8
     """0: always the likeliest byte."""
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    """Above 1: what the text already holds becomes less likely."""
     stop: tuple[str, ...] = ()
     """End with the first of these strings in the continuation."""
     num_beams: int | None = None
@@ -74,6 +72,7 @@ class ContinueOptions(GenerateOptions):
     """Fixes the draws and the hash rotations."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n_bytes < 1:
             raise ValueError(f"--n-bytes must be at least 1, got {self.n_bytes}")
 
@@ -95,14 +94,7 @@ def continuation(
     common: dict[str, Any] = {"stop": stopping, "rotation_seed": options.seed, "max_len": max_len}
     if options.num_beams is not None:
         return iter(beam_search(model, prompt, options.n_bytes, num_beams=options.num_beams, **common)[0].tokens)
-    sampling = SamplingConfig(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-    )
-    steps = stream(model, [prompt], options.n_bytes, sampling, seeds=[options.seed], **common)
+    steps = stream(model, [prompt], options.n_bytes, options, seeds=[options.seed], **common)
     return (token for (token,) in steps if token is not None)
 
 
@@ -110,7 +102,7 @@ def continuation(
 class LanguageModelConfig(RunConfig):
     """A run of a causal or masked language model on sequences of one length."""
 
-    generate_options: ClassVar[type[GenerateOptions]] = ContinueOptions
+    generate_options: ClassVar[type[Any]] = ContinueOptions
 
     batch_size: int = 1
     """Sequences of one forward and backward pass."""
@@ -129,11 +121,9 @@ class LanguageModelConfig(RunConfig):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step."""
         return self.batch_size * self.accumulate * self.seq_len
 
     def make_model(self) -> ReformerLM:
-        """A fresh model, on the CPU."""
         return ReformerLM(self.model)
 
     def generate(
@@ -148,26 +138,23 @@ class LanguageModelConfig(RunConfig):
         # With as many buckets as in training, if that is where the text will fit.
         max_len = max(self.seq_len, len(prompt) + options.n_bytes)
         tokens = continuation(model, prompt, options, max_len, Stopping(options.stop_strings))
-        return _pieces(prompt, tokens)
+        return itertools.chain([prompt] if prompt else [], (bytes([token]) for token in tokens))
 
 
-class LanguageModelTask(ABC):
+class LanguageModelTask(Task):
     """Batches are (inputs, targets) int64 [B, L]; ``NOT_COUNTED`` in targets is not counted."""
 
-    bytes_per_token = 1.0
-    yardsticks_note = ""
     splits_differ = True
     """False where sequences are made up: then all splits are alike, and an evaluation takes the last one named."""
 
     def loss(self, model: ReformerLM, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
-        """The mean loss in nats of the tokens counted."""
         inputs, targets = batch
         loss: Tensor = model(inputs, targets=targets, seed=seed)
         return loss
 
-    @abstractmethod
-    def evaluate(self, model: ReformerLM, split: str, limit: int) -> Measurement:
-        """The task's measurement, of the first ``limit`` of a split."""
+    def inputs(self, tokens: np.ndarray) -> np.ndarray:
+        """What the model reads to predict ``tokens`` [B, L]."""
+        return shift_right(tokens, self.config.model.start_id)
 
     def evaluate_with(self, model: ReformerLM, split: str, options: AttentionOptions) -> Measurement:
         """``evaluate`` as the options of an evaluation say."""
@@ -192,31 +179,48 @@ class LanguageModelTask(ABC):
 
 
 class FreshSequences(LanguageModelTask):
-    """A task whose sequences are drawn as they are needed; evaluation draws others."""
+    """A task whose sequences are drawn as they are needed; evaluation draws others: of validation and test different ones."""
 
     splits_differ = False
+    unit: str
+    """What is scored, in the plural."""
+
+    @abstractmethod
+    def draw(self, split: str, size: int, length: int, *, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(sequences int64 [size, length], how far before each symbol stands what tells it; 0: the symbol is not scored)."""
+
+    @abstractmethod
+    def describe(self, split: str) -> str:
+        """What the sequences of an evaluation are, in words."""
+
+    def evaluate(
+        self, model: ReformerLM, split: str, limit: int, nearest: int = 1, farthest: int = 2**31
+    ) -> Measurement:
+        """Bits, and accuracy, on ``limit`` fresh sequences, of what is told ``nearest`` to ``farthest`` symbols before."""
+        size, seed, length = self.config.batch_size, self.seed_of(split), self.config.seq_len
+        firsts = range(0, limit, size)
+        drawn = (self.draw(split, min(size, limit - first), length, seed=seed, step=first) for first in firsts)
+        found = scored_accuracy(
+            model, ((sequence, (nearest <= distance) & (distance <= farthest)) for sequence, distance in drawn)
+        )
+        return Measurement(
+            metric=self.config.metric,
+            value=found.bits,
+            n=found.n,
+            unit=self.unit,
+            protocol=f"{limit:,} fresh sequences {self.describe(split)}",
+            extras={"accuracy": found.accuracy},
+        )
+
+    def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
+        sequences, _ = self.draw(split, n_windows, self.config.seq_len, seed=self.seed_of(split), step=0)
+        return iter(self.inputs(sequences))
 
     def seed_of(self, split: str) -> int:
         """Validation and test are different sequences."""
         return EVALUATION_SEED + (split == "test")
 
 
-def drawn_card(source: str) -> dict[str, Any]:
-    """``Task.card`` of sequences that are drawn."""
-    return {
-        "source": source,
-        "checksums": "none: drawn from (seed, step)",
-        "splits": "endless; evaluation draws from other seeds",
-    }
-
-
 def counted_where(mask: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """``tokens`` as targets of which only those under ``mask`` count."""
     return np.where(mask, tokens, NOT_COUNTED)
-
-
-def _pieces(prompt: bytes, tokens: Iterable[int]) -> Iterator[bytes]:
-    if prompt:
-        yield prompt
-    for token in tokens:
-        yield bytes([token])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -67,51 +68,58 @@ class Evaluated:
     """Whether it is not of the model, but of something that needs no training."""
 
 
-class Task(Protocol):
+class Task(ABC):
     """A source of batches and a measurement. Made by ``RunConfig.make_task``."""
 
-    @property
-    def corpus(self) -> Corpus | None:
-        """Where the data lies; None if it is made up."""
+    config: Any
+    """The run's."""
+    corpus: Corpus | None = None
+    """Where the data lies; None if it is made up."""
+    bytes_per_token: float = 1.0
+    """How much of what the metric counts (bytes, symbols) a token of the loss stands for, on the average."""
+    yardsticks_note: str = ""
+    """What must be known to compare with the yardsticks; empty where there are none."""
+    made_from: str = ""
+    """What made-up data is, in words."""
 
-    @property
-    def bytes_per_token(self) -> float:
-        """How much of what the metric counts (bytes, symbols) a token of the loss stands for, on the average."""
-
-    @property
-    def yardsticks_note(self) -> str:
-        """What must be known to compare with the yardsticks; empty where there are none."""
-
+    @abstractmethod
     def batch(self, index: int) -> tuple[np.ndarray, ...]:
         """The arrays of the ``index``-th batch of the run: a pure function of the config and ``index``."""
 
+    @abstractmethod
     def loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
         """The mean loss in nats of a batch, as tensors on the model's device."""
 
-    def validate(self, model: Any) -> Measurement:
-        """The config's ``metric`` (less is better) on as much of the validation split as the config says."""
-
+    @abstractmethod
     def evaluate(self, model: Any, split: str, limit: int) -> Measurement:
-        """The config's ``metric`` on the first ``limit`` of a split, counted in the task's own unit."""
+        """The config's ``metric`` (less is better) on the first ``limit`` of a split, counted in the task's own unit."""
 
+    def validate(self, model: Any) -> Measurement:
+        """``evaluate`` as much of the validation split as the config says."""
+        return self.evaluate(model, "validation", getattr(self.config, self.config.eval_count))
+
+    @abstractmethod
     def evaluations(self, model: Any, options: Any, progress: ProgressReport = silent) -> Iterator[Evaluated]:
         """The whole table for ``options``, of the config's class ``eval_options``, line by line; the yardsticks last."""
 
+    @abstractmethod
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """What the model reads, int64 [L], in each of the first ``n_windows`` windows of a split."""
 
     def card(self) -> dict[str, Any]:
-        """The data's part of the run card: "source", "checksums", "splits" and more."""
-
-
-def corpus_card(corpus: Corpus) -> dict[str, Any]:
-    """``Task.card`` of a corpus: source, checksums and splits, and whatever else it tells of itself."""
-    card = corpus.card
-    splits = card["splits"]
-    return {
-        "source": card.get("source", corpus.name),
-        "name": corpus.name,
-        "checksums": {name: split["sha256"] for name, split in splits.items()},
-        "splits": {name: split["bytes"] for name, split in splits.items()},
-        **{name: value for name, value in card.items() if name not in ("splits", "source", "name")},
-    }
+        """The data's part of the run card: "source", "checksums", "splits" and whatever else the corpus tells of itself."""
+        if self.corpus is None:
+            return {
+                "source": self.made_from,
+                "checksums": "none: drawn from (seed, step)",
+                "splits": "endless; evaluation draws from other seeds",
+            }
+        card = self.corpus.card
+        splits = card["splits"]
+        return {
+            "source": card.get("source", self.corpus.name),
+            "name": self.corpus.name,
+            "checksums": {name: split["sha256"] for name, split in splits.items()},
+            "splits": {name: split["bytes"] for name, split in splits.items()},
+            **{name: value for name, value in card.items() if name not in ("splits", "source", "name")},
+        }

@@ -6,14 +6,12 @@ cost, result with its protocol, and where the pseudocode is.
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reformer.tasks.protocol import Measurement
 from reformer.training.checkpoint import write_durably
-from reformer.training.environment import code_version, environment
 from reformer.training.metrics import json_safe
 from reformer.training.progress import format_bytes, format_duration
 
@@ -27,36 +25,6 @@ _EXPECTED = {
 }
 _RESULT_COLUMNS = ("metric", "value", "unit", "split", "step", "protocol")
 _LABELS = {"cpu": "CPU", "gpus": "GPUs", "os": "Operating system", "cuda": "CUDA", "dirty": "Uncommitted changes"}
-
-
-def build_card(
-    *,
-    config: dict[str, Any],
-    command: list[str],
-    data_card: dict[str, Any],
-    seeds: dict[str, Any],
-    cost: dict[str, Any],
-    results: list[dict[str, Any]],
-    status: str,
-    code: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The card of this process's run, its machine and code (``code``: as it was when the process began) filled in.
-
-    ``data_card`` has "source", "checksums" and "splits" (bytes); ``cost`` "wall_time_seconds", "peak_memory_bytes" and
-    "tokens"; each of ``results`` "metric", "value", "protocol" (how it was measured) and, if they apply, "unit",
-    "split" and "step".
-    """
-    return {
-        "status": status,
-        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": code_version() if code is None else code,
-        **environment(),
-        "data": data_card,
-        "setup": {"command": command, "config": config, "seeds": seeds},
-        "cost": cost,
-        "results": results,
-        "pseudocode": "docs/algorithm.md",
-    }
 
 
 def measured(
@@ -73,7 +41,12 @@ def measured(
 
 
 def write_card(directory: Path, card: dict[str, Any]) -> None:
-    """Write ``card.json`` and, from the same values, ``card.md``; each replaced whole. What JSON lacks becomes text."""
+    """Write ``card.json`` and, from the same values, ``card.md``; each replaced whole. What JSON lacks becomes text.
+
+    ``card`` has "status", "written_at", "code", "software", "hardware"; "data" with "source", "checksums" and "splits"
+    (bytes); "setup" with "command", "config" and "seeds"; "cost" with "wall_time_seconds", "peak_memory_bytes" and
+    "tokens"; and "results", each with "metric", "value", "protocol" and, if they apply, "unit", "split" and "step".
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     safe = json_safe(card)
@@ -100,35 +73,25 @@ def commits(directory: Path) -> list[str]:
 
 def is_finished(directory: Path) -> bool:
     """Whether the card says that the run is trained to its end."""
-    card = read_card(directory)
-    return card is not None and str(card.get("status")).startswith(FINISHED)
+    return str((read_card(directory) or {}).get("status")).startswith(FINISHED)
 
 
 def render_card(card: Mapping[str, Any]) -> str:
     """The card as Markdown. What is absent is said to be "unknown", a result without a value "not run"."""
     card = json_safe(card)
-    setup = card.get("setup") or {}
-    sections = [
-        ("Code", _facts(card, "code")),
-        ("Software versions", _facts(card, "software")),
-        ("Hardware", _facts(card, "hardware")),
-        ("Data", _facts(card, "data")),
-        ("Experiment set-up", _setup(setup)),
-        ("Cost", _facts(card, "cost")),
-        ("Result", _results(card.get("results") or [])),
-        ("Pseudocode", f"See `{card.get('pseudocode') or 'docs/algorithm.md'}` in the repository."),
-    ]
+    facts = {name: _bullets(dict.fromkeys(expected) | (card.get(name) or {})) for name, expected in _EXPECTED.items()}
+    sections = {
+        "Code": facts["code"],
+        "Software versions": facts["software"],
+        "Hardware": facts["hardware"],
+        "Data": facts["data"],
+        "Experiment set-up": _setup(card.get("setup") or {}),
+        "Cost": facts["cost"],
+        "Result": _results(card.get("results") or []),
+        "Pseudocode": f"See `{card.get('pseudocode') or 'docs/algorithm.md'}` in the repository.",
+    }
     head = f"# Run card\n\nStatus: **{_text(card.get('status'))}**. Written: {_text(card.get('written_at'))}.\n"
-    return head + "".join(f"\n## {title}\n\n{body}\n" for title, body in sections)
-
-
-def _facts(card: Mapping[str, Any], section: str) -> str:
-    values = card.get(section) or {}
-    return _bullets({name: values.get(name) for name in _ordered(_EXPECTED[section], values)})
-
-
-def _ordered(first: Iterable[str], values: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys((*first, *values)))
+    return head + "".join(f"\n## {title}\n\n{body}\n" for title, body in sections.items())
 
 
 def _bullets(values: Mapping[str, Any], indent: str = "", parent: str = "") -> str:
@@ -144,10 +107,9 @@ def _bullets(values: Mapping[str, Any], indent: str = "", parent: str = "") -> s
 
 
 def _setup(setup: Mapping[str, Any]) -> str:
-    command = setup.get("command")
+    command, config = setup.get("command"), setup.get("config")
     line = f"Command line:\n\n```sh\n{shlex.join(command)}\n```" if command else "Command line: unknown"
     seeds = _bullets({"seeds": {name: str(seed) for name, seed in (setup.get("seeds") or {}).items()}})
-    config = setup.get("config")
     block = f"Configuration:\n\n```json\n{json.dumps(config, indent=2)}\n```" if config else "Configuration: unknown"
     return f"{line}\n\n{seeds}\n\n{block}"
 
@@ -156,15 +118,12 @@ def _results(results: list[Mapping[str, Any]]) -> str:
     if not results:
         return "not run"
     present = {name for result in results for name in result} | {"metric", "value", "protocol"}
-    names = [name for name in _ordered(_RESULT_COLUMNS, dict.fromkeys(sorted(present))) if name in present]
+    names = [name for name in dict.fromkeys((*_RESULT_COLUMNS, *sorted(present))) if name in present]
     rows = [[_label(name) for name in names], ["---"] * len(names)]
-    rows += [[_cell(result.get(name), name) for name in names] for result in results]
+    for result in results:
+        cells = [_text(result.get(name), name, absent="not run" if name == "value" else "unknown") for name in names]
+        rows.append([cell.replace("|", "\\|") for cell in cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cell(value: Any, name: str) -> str:
-    text = "not run" if name == "value" and value is None else _text(value, name)
-    return text.replace("|", "\\|")
 
 
 def _label(name: str) -> str:
@@ -172,24 +131,19 @@ def _label(name: str) -> str:
     return _LABELS.get(name, words[:1].upper() + words[1:])
 
 
-def _text(value: Any, name: str = "") -> str:
+def _text(value: Any, name: str = "", absent: str = "unknown") -> str:
     """One line for a reader, never empty."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return _number(value, name)
+        exact = f"{value:,}" if isinstance(value, int) else f"{value}"
+        if name.endswith("_bytes"):
+            return f"{format_bytes(value)} ({exact} bytes)"
+        if name.endswith("_seconds"):
+            return f"{format_duration(value)} ({value:,.1f} s)"
+        return f"{exact} bytes" if name == "splits" else exact
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_text(item, key)}" for key, item in value.items()) or "unknown"
+        return "; ".join(f"{key}: {_text(item, key)}" for key, item in value.items()) or absent
     if isinstance(value, list):
-        return ", ".join(_text(item) for item in value) or ("none" if name == "gpus" else "unknown")
-    return " ".join(str(value).split()) or "unknown" if value is not None else "unknown"
-
-
-def _number(value: float, name: str) -> str:
-    if name.endswith("_bytes"):
-        return f"{format_bytes(value)} ({value:,} bytes)"
-    if name.endswith("_seconds"):
-        return f"{format_duration(value)} ({value:,.1f} s)"
-    if name == "splits":
-        return f"{value:,} bytes"
-    return f"{value:,}" if isinstance(value, int) else f"{value}"
+        return ", ".join(_text(item) for item in value) or ("none" if name == "gpus" else absent)
+    return " ".join(str(value or "").split()) or absent

@@ -23,14 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reformer.training.optim import load_optimizer as load_optimizer  # part of what a checkpoint holds
-from reformer.training.optim import optimizer_tensors as optimizer_tensors
+from reformer.data.corpus import sha256_of
+from reformer.data.preparing import DISK_FULL, sync
 
 STATE_FILE = "state.json"
 _FORMAT = 1
 _DIRECTORY = re.compile(r"step-(\d{8,})(\.old)?")
 _GROUP = re.compile(r"[A-Za-z0-9_-]+")
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class CheckpointError(RuntimeError):
@@ -107,13 +106,13 @@ def list_checkpoints(root: Path) -> list[Path]:
     return [found[step] for step in sorted(found)]
 
 
-def latest_checkpoint(root: Path, on_damaged: Callable[[Path, CheckpointError], None]) -> Checkpoint | None:
-    """The newest checkpoint that verifies, or None; ``on_damaged`` is told of each newer one that does not."""
+def latest_checkpoint(root: Path, notice: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
+    """The newest checkpoint that verifies, or None; each newer one that does not is told of in one line."""
     for path in reversed(list_checkpoints(root)):
         try:
             return read_checkpoint(path)
         except CheckpointError as error:
-            on_damaged(path, error)
+            notice(f"checkpoint {path.name} is refused: {error}; falling back to the one before it")
     return None
 
 
@@ -151,7 +150,7 @@ def write_durably(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync(path.parent)
 
 
 def rng_state() -> dict[str, Tensor]:
@@ -215,14 +214,15 @@ def _write_files(
             raise ValueError(f"expected a group name of letters, digits, - and _, got {group!r}")
         path = directory / f"{group}.safetensors"
         save_file(_separate(named), path)
-        files[path.name] = _sync_and_describe(path)
+        sync(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     document: dict[str, Any] = {"format": _FORMAT, "step": step, "files": files, "state": state}
     document["sha256"] = _digest(document)
     _write_synced(directory / STATE_FILE, (json.dumps(document, indent=1) + "\n").encode())
     for file in files:
         # safetensors makes its files readable by their owner alone; give them the mode the user's umask asks for.
         shutil.copymode(directory / STATE_FILE, directory / file)
-    _sync_directory(directory)
+    sync(directory)
 
 
 def _separate(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -237,25 +237,11 @@ def _separate(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _sync_and_describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
 def _write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _put_in_place(temporary: Path, final: Path) -> None:
@@ -264,7 +250,7 @@ def _put_in_place(temporary: Path, final: Path) -> None:
         # rename cannot replace a full directory, so step aside first; list_checkpoints finds the .old one meanwhile.
         os.rename(final, old)
     os.rename(temporary, final)
-    _sync_directory(final.parent)
+    sync(final.parent)
     if old.exists():
         _discard(old)
 
@@ -301,7 +287,7 @@ def _why_not_written(error: Exception, root: Path, step: int, tensors: Mapping[s
     told = re.search(r"os error (\d+)", str(error))
     code = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
     text = f"checkpoint of step {step} was not written: {' '.join(str(error).split())}"
-    if code not in _DISK_FULL:
+    if code not in (*DISK_FULL, errno.EFBIG):
         return text
     needed = sum(tensor.nbytes for named in tensors.values() for tensor in named.values())
     free = shutil.disk_usage(root).free
@@ -331,6 +317,5 @@ def _verify(file: Path, expected: Mapping[str, Any]) -> None:
     size = file.stat().st_size
     if size != expected["bytes"]:
         raise CheckpointError(f"{file}: expected {expected['bytes']:,} bytes, got {size:,}: truncated or overwritten")
-    with file.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != expected["sha256"]:
-            raise CheckpointError(f"{file}: damaged: its SHA-256 does not match")
+    if sha256_of(file) != expected["sha256"]:
+        raise CheckpointError(f"{file}: damaged: its SHA-256 does not match")

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def environment() -> dict[str, dict[str, Any]]:
             "logical_cores": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
             "memory_bytes": _memory_bytes(),
-            "gpus": [torch.cuda.get_device_name(index) for index in range(_cuda_devices())],
+            "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         },
     }
 
@@ -88,10 +89,6 @@ def reset_peak_memory(device: torch.device | str) -> None:
         return
 
 
-def _cuda_devices() -> int:
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
 def _cpu_model() -> str | None:
     try:
         fields = [line.partition(":")[::2] for line in Path("/proc/cpuinfo").read_text().splitlines()]
@@ -114,12 +111,10 @@ def _memory_bytes() -> int | None:
 
 def _linux_peak() -> int | None:
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+        found = re.search(r"^VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
 
 
 def _getrusage_peak() -> int:
@@ -142,12 +137,9 @@ def _git_state(folder: Path) -> dict[str, Any]:
     # changed code.
     made = [":(top,exclude)results/*.jsonl", ":(top,exclude)docs/results*"]
     status = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", ":(top)", *made)
-    return {"commit": commit, "dirty": None if status is None else _is_dirty(status, prefix)}
-
-
-def _is_dirty(status: str, prefix: str) -> bool:
-    lines = status.splitlines()
-    return any(not line.startswith("??") or line[3:].strip('"').startswith(prefix) for line in lines)
+    lines = () if status is None else status.splitlines()
+    dirty = any(not line.startswith("??") or line[3:].strip('"').startswith(prefix) for line in lines)
+    return {"commit": commit, "dirty": None if status is None else dirty}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

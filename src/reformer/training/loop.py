@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
@@ -19,21 +20,25 @@ from reformer.ops import as_seed, derive_seed
 from reformer.tasks.config import RunConfig
 from reformer.tasks.earlier import current_row
 from reformer.tasks.protocol import Measurement, Task
-from reformer.training.card import FINISHED, build_card, commits, is_finished, measured, write_card
+from reformer.training.card import FINISHED, commits, is_finished, measured, write_card
 from reformer.training.checkpoint import (
     Checkpoint,
-    load_optimizer,
-    optimizer_tensors,
+    latest_checkpoint,
     restore_rng_state,
     rng_state,
     save_checkpoint,
 )
-from reformer.training.environment import chosen_device, code_version, peak_memory_bytes, reset_peak_memory
+from reformer.training.environment import (
+    chosen_device,
+    code_version,
+    environment,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 from reformer.training.metrics import MetricsLog
-from reformer.training.optim import build_optimizer
+from reformer.training.optim import build_optimizer, learning_rate, load_optimizer, optimizer_tensors
 from reformer.training.progress import Progress
-from reformer.training.run_directory import CHECKPOINTS, claim, find_checkpoint, only_writer, write_config
-from reformer.training.schedule import learning_rate
+from reformer.training.run_directory import CHECKPOINTS, claim, only_writer, write_config
 
 
 class TrainingDiverged(RuntimeError):
@@ -88,16 +93,7 @@ class _Loop:
         self.device = chosen_device(config.device)
         torch.manual_seed(config.seed)
         self.model = config.make_model().to(self.device).train()
-        optimizer = config.optimizer
-        self.optimizer = build_optimizer(
-            optimizer.name,
-            self.model.named_parameters(),
-            lr=optimizer.lr,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            others_lr_scale=optimizer.others_lr_scale,
-        )
+        self.optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
         self.state = _State()
         # What this process has loaded, whatever is committed while it trains.
         self.code = code_version()
@@ -106,13 +102,15 @@ class _Loop:
     def run(self) -> Outcome:
         config, state = self.config, self.state
         notices: list[str] = []
-        checkpoint = find_checkpoint(self.directory / CHECKPOINTS, notices.append)
+        checkpoint = latest_checkpoint(self.directory / CHECKPOINTS, notices.append)
         if checkpoint is not None:
             self._restore(checkpoint)
             if state.step == config.steps and is_finished(self.directory):
                 # Nothing is left to do, and the card names what it was done on and what was measured since.
-                return Outcome(self.directory, "finished", state.step, None, state.validation)
-            self._note_earlier_code()
+                return self._outcome()
+            # The card says by which commits the steps before this process were made, where they are others.
+            if earlier := [commit for commit in commits(self.directory) if commit != self.code["commit"]]:
+                self.code["earlier_commits"] = earlier
         with (
             MetricsLog(self.directory, resume_step=state.step) as metrics,
             Progress(config.steps, config.metric, start_step=state.step) as progress,
@@ -132,32 +130,31 @@ class _Loop:
                 raise
         if state.step < config.steps:
             self._write_card("interrupted")
-            return Outcome(self.directory, "stopped", state.step, stop.name, state.validation)
+            return self._outcome(stop[0])
         self._plot()
         self._write_card(FINISHED)
-        return Outcome(self.directory, "finished", state.step, None, state.validation)
+        return self._outcome()
 
-    def _steps(self, metrics: MetricsLog, progress: Progress, stop: _Stop) -> None:
+    def _outcome(self, stopped_by: str | None = None) -> Outcome:
+        status = "stopped" if stopped_by else "finished"
+        return Outcome(self.directory, status, self.state.step, stopped_by, self.state.validation)
+
+    def _steps(self, metrics: MetricsLog, progress: Progress, stop: list[str]) -> None:
         config, state = self.config, self.state
         reset_peak_memory(self.device)
         saved_step = state.step
         began, began_at, logged, logged_at = perf_counter(), state.elapsed, perf_counter(), state.step
-        while state.step < config.steps and stop.name is None:
+        while state.step < config.steps and not stop:
             loss, norm, rate = self._step(state.step + 1)
             state.step += 1
             state.elapsed = began_at + perf_counter() - began
             last = state.step == config.steps
-            if state.step % config.log_every == 0 or last or stop.name:
+            if state.step % config.log_every == 0 or last or stop:
                 seconds = perf_counter() - logged
                 tokens = (state.step - logged_at) * config.tokens_per_step
                 record = self._record(loss, norm, rate, tokens / max(seconds, 1e-9))
                 metrics.write(record)
-                progress.update(
-                    state.step,
-                    value=record["value"],
-                    tokens_per_second=record["tokens_per_second"],
-                    peak_memory_bytes=record["peak_memory_bytes"],
-                )
+                progress.update(record)
                 logged, logged_at = perf_counter(), state.step
             improved = False
             if state.step % config.eval_every == 0 or last:
@@ -174,14 +171,7 @@ class _Loop:
     def _step(self, step: int) -> tuple[float, float, float]:
         """(loss in nats, gradient norm, learning rate) of one optimizer step."""
         config, optimizer = self.config, self.config.optimizer
-        rate = learning_rate(
-            optimizer.schedule,
-            step,
-            lr=optimizer.lr,
-            warmup_steps=optimizer.warmup_steps,
-            total_steps=config.steps,
-            final_fraction=optimizer.final_fraction,
-        )
+        rate = learning_rate(optimizer, step, config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
@@ -234,6 +224,7 @@ class _Loop:
     def _save(self) -> None:
         tensors, meta = optimizer_tensors(self.optimizer)
         state = self.state
+        found = {} if state.validation is None else {"step": state.validation_step, **state.validation.as_dict()}
         save_checkpoint(
             self.directory / CHECKPOINTS,
             state.step,
@@ -243,7 +234,7 @@ class _Loop:
                 "elapsed": state.elapsed,
                 "best": None if math.isinf(state.best) else state.best,
                 "best_step": state.best_step,
-                "validation": self._validation(),
+                "validation": found,
                 "data_position": state.step * self.config.accumulate,
             },
             keep_last=self.config.keep_last,
@@ -262,10 +253,6 @@ class _Loop:
             state.validation_step = validation.pop("step")
             state.validation = Measurement.from_dict(validation)
 
-    def _validation(self) -> dict[str, Any]:
-        found = self.state.validation
-        return {} if found is None else {"step": self.state.validation_step, **found.as_dict()}
-
     def _plot(self) -> None:
         try:
             from reformer.training.plots import plot_curves
@@ -277,36 +264,33 @@ class _Loop:
                 "matplotlib is not installed: pip install 'reformer-torch[train]'\n"
             )
 
-    def _note_earlier_code(self) -> None:
-        """Say in the card by which commits the steps before this process were made, where they are others."""
-        earlier = [commit for commit in commits(self.directory) if commit != self.code["commit"]]
-        if earlier:
-            self.code["earlier_commits"] = earlier
-
     def _write_card(self, status: str) -> None:
         config, state = self.config, self.state
         results = [] if state.validation is None else measured(state.validation, "validation", state.validation_step)
-        write_card(
-            self.directory,
-            build_card(
-                config=config.as_dict(),
-                command=self.command,
-                data_card=self.task.card(),
-                seeds={"seed": config.seed, "per step": "derived from (seed, step, pass); see docs/algorithm.md"},
-                cost={
-                    "wall_time_seconds": state.elapsed,
-                    "peak_memory_bytes": peak_memory_bytes(self.device),
-                    "tokens": state.step * config.tokens_per_step,
-                    "parameters": sum(p.numel() for p in self.model.parameters()),
-                },
-                results=results,
-                status=f"{status} (step {state.step} of {config.steps})",
-                code=self.code,
-            ),
-        )
+        card = {
+            "status": f"{status} (step {state.step} of {config.steps})",
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code": self.code,
+            **environment(),
+            "data": self.task.card(),
+            "setup": {
+                "command": self.command,
+                "config": config.as_dict(),
+                "seeds": {"seed": config.seed, "per step": "derived from (seed, step, pass); see docs/algorithm.md"},
+            },
+            "cost": {
+                "wall_time_seconds": state.elapsed,
+                "peak_memory_bytes": peak_memory_bytes(self.device),
+                "tokens": state.step * config.tokens_per_step,
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+            },
+            "results": results,
+            "pseudocode": "docs/algorithm.md",
+        }
+        write_card(self.directory, card)
 
     def _diagnosis(self, step: int, loss: float, norm: float, rate: float) -> str:
-        saved = find_checkpoint(self.directory / CHECKPOINTS, lambda line: None)
+        saved = latest_checkpoint(self.directory / CHECKPOINTS)
         kept = "no checkpoint was written yet" if saved is None else f"checkpoint of step {saved.step} is intact"
         return (
             f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:.3g}; likely causes: learning rate "
@@ -315,20 +299,15 @@ class _Loop:
         )
 
 
-@dataclass
-class _Stop:
-    name: str | None = None
-
-
 @contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop after the running step; the second acts as usual."""
-    stop = _Stop()
+def _stop_signals() -> Iterator[list[str]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop after the running step, its name; the second acts as usual."""
+    stop: list[str] = []
     before: dict[signal.Signals, Any] = {}
 
     def request(number: int, frame: FrameType | None) -> None:
         which = signal.Signals(number)
-        stop.name = which.name
+        stop.append(which.name)
         signal.signal(which, before[which])
 
     try:

@@ -16,7 +16,25 @@ _EPS = 1e-7
 _STACK_ELEMENTS = 2**23
 
 
-class Muon(torch.optim.Optimizer):
+class OptimizerOfUpdates(torch.optim.Optimizer):
+    """An optimizer that only says what its ``update`` is."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of every parameter with a gradient; returns what ``closure`` returns, if given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.update()
+        return loss
+
+    def update(self) -> None:
+        """Change every parameter with a gradient."""
+        raise NotImplementedError
+
+
+class Muon(OptimizerOfUpdates):
     """``torch.optim.Muon`` with Nesterov momentum and the size of an AdamW update (``match_rms_adamw``, Moonshot 2025).
 
     That one always computes in bfloat16, which CPUs without units for it emulate: on two cores it took twice the time of
@@ -31,13 +49,7 @@ class Muon(torch.optim.Optimizer):
         if shapes:
             raise ValueError(f"muon is for matrices, got a parameter of shape {shapes[0]}")
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every matrix with a gradient; returns what ``closure`` returns, if given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def update(self) -> None:
         for group in self.param_groups:
             # Matrices of one shape are one stack: on a GPU the launches of so many small products cost more than the products.
             alike: dict[tuple[Any, ...], list[Tensor]] = {}
@@ -53,7 +65,6 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(
                     matrices, updates.unbind(), alpha=-0.2 * math.sqrt(max(updates.shape[1:])) * group["lr"]
                 )
-        return loss
 
     def _buffer(self, p: Tensor) -> Tensor:
         state = self.state[p]

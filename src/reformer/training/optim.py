@@ -1,19 +1,20 @@
-"""Optimizers: the authors' Adafactor, Muon, one builder for all, and an optimizer's state as named tensors."""
+"""Optimizers and their learning rates: the authors' Adafactor, Muon, one builder for all, and their state as tensors."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from reformer.tasks.config import OPTIMIZERS
-from reformer.training.muon import Muon
+from reformer.tasks.config import OptimizerConfig
+from reformer.training.muon import Muon, OptimizerOfUpdates
 
 _FUSED_DEVICES = {"cpu", "cuda", "xpu", "mps"}
 _OF_THIS_MACHINE = ("foreach", "fused", "capturable", "differentiable")
 
 
-class Adafactor(torch.optim.Optimizer):
+class Adafactor(OptimizerOfUpdates):
     """Adafactor (Shazeer and Stern 2018, algorithm 4) as the Reformer's authors ran it in 2019.
 
     At step t, for a weight W with gradient G and decay b = 1 - t^-decay_rate:
@@ -47,18 +48,11 @@ class Adafactor(torch.optim.Optimizer):
         defaults = {"decay_rate": decay_rate, "clip_threshold": clip_threshold, "eps": eps}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **defaults})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every parameter with a gradient; returns what ``closure`` returns, if given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def update(self) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._update(parameter, parameter.grad, group)
-        return loss
 
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         if gradient.is_sparse or gradient.is_complex():
@@ -112,72 +106,47 @@ def _rms(tensor: Tensor) -> Tensor:
     return norm.div_(max(tensor.numel(), 1) ** 0.5)
 
 
-class MuonWithAdamW(torch.optim.Optimizer):
+class MuonWithAdamW(OptimizerOfUpdates):
     """``Muon`` for matrices, ``torch.optim.AdamW`` for what it was not made for: embeddings, output head, norms, biases.
 
-    One list of parameter groups and one state, so
-    that schedules and checkpoints see an ordinary optimizer. A group's ``lr_scale`` is its learning rate as a fraction of
-    the schedule's.
+    One list of parameter groups and one state, so that schedules and checkpoints see an ordinary optimizer. A group's
+    ``lr_scale`` is its learning rate as a fraction of the schedule's.
     """
 
     def __init__(
-        self,
-        matrices: list[dict[str, Any]],
-        others: list[dict[str, Any]],
-        *,
-        lr: float,
-        others_lr_scale: float,
-        betas: tuple[float, float],
-        eps: float,
-        fused: bool,
+        self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], config: OptimizerConfig, fused: bool
     ) -> None:
-        self._muon = Muon(matrices, lr)
-        self._adamw = torch.optim.AdamW(others, lr * others_lr_scale, betas, eps, fused=fused)
-        for optimizer, scale in ((self._muon, 1.0), (self._adamw, others_lr_scale)):
+        scale = config.others_lr_scale
+        self._muon = Muon(matrices, config.lr)
+        self._adamw = torch.optim.AdamW(others, config.lr * scale, config.betas, config.eps, fused=fused)
+        for optimizer, lr_scale in ((self._muon, 1.0), (self._adamw, scale)):
             for group in optimizer.param_groups:
-                group["lr_scale"] = scale
+                group["lr_scale"] = lr_scale
         super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every parameter with a gradient; returns what ``closure`` returns, if given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def update(self) -> None:
         split = len(self._muon.param_groups)
         # Shared anew each time: loading a checkpoint replaces both.
         for optimizer, groups in ((self._muon, self.param_groups[:split]), (self._adamw, self.param_groups[split:])):
             optimizer.param_groups, optimizer.state = groups, self.state
             optimizer.step()
-        return loss
 
 
-def build_optimizer(
-    name: str,
-    named_parameters: Iterable[tuple[str, Tensor]],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    others_lr_scale: float = 0.2,
-) -> torch.optim.Optimizer:
-    """The optimizer called ``name`` over the parameters that require gradients.
+def build_optimizer(config: OptimizerConfig, named_parameters: Iterable[tuple[str, Tensor]]) -> torch.optim.Optimizer:
+    """The optimizer of ``config`` over the parameters that require gradients.
 
     Weight decay is kept from tensors of fewer than two dimensions (norms, biases), and from all of them under ``adam``.
     ``adafactor`` has no use for ``betas`` and ``eps``. ``muon`` is for the matrices of a ``stack``; everything else is
     AdamW's, at ``others_lr_scale`` of the learning rate. Adam and AdamW run fused where torch can.
-    Raises ValueError for an unknown name, or if there is nothing to be trained (``muon``: no matrix).
+    Raises ValueError if there is nothing to be trained (``muon``: no matrix).
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
+    name = config.name
     trained = [(key, parameter) for key, parameter in named_parameters if parameter.requires_grad]
     if not trained:
         raise ValueError(f"{name}: expected parameters that require gradients, got none")
-    groups = _decay_groups(trained, 0.0 if name == "adam" else weight_decay)
+    groups = _decay_groups(trained, 0.0 if name == "adam" else config.weight_decay)
     if name == "adafactor":
-        return Adafactor(groups, lr)
+        return Adafactor(groups, config.lr)
     fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for _, p in trained)
     if name == "muon":
         matrices = [(key, p) for key, p in trained if p.dim() == 2 and "stack" in key.split(".")]
@@ -185,18 +154,29 @@ def build_optimizer(
             raise ValueError("muon: expected matrices of a stack that require gradients, got none; use adamw")
         chosen = {key for key, _ in matrices}
         others = _decay_groups([(key, p) for key, p in trained if key not in chosen], 0.0)
-        return MuonWithAdamW(
-            _decay_groups(matrices, weight_decay),
-            others,
-            lr=lr,
-            others_lr_scale=others_lr_scale,
-            betas=betas,
-            eps=eps,
-            fused=fused,
-        )
+        return MuonWithAdamW(_decay_groups(matrices, config.weight_decay), others, config, fused)
     how = {"fused": True} if fused else {"foreach": True}
     kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=lr, betas=betas, eps=eps, **how)
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, **how)
+
+
+def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
+    """The learning rate at step t of T: a linear warm-up, min(t, w)/w, times what the config's schedule says.
+
+    "rsqrt": lr / sqrt(max(t, w)), as the authors' code (2019) has it; the peak, at t = w, is lr/sqrt(w): the paper's lr is
+    2.0 with w = 8000. "cosine": lr * (f + (1 - f) * (1 + cos(pi * (t - w)/(T - w)))/2), f the final fraction, and lr * f
+    after T. "constant": lr. Raises ValueError for t < 1.
+    """
+    if step < 1:
+        raise ValueError(f"expected step >= 1, got {step}")
+    w, f = config.warmup_steps, config.final_fraction
+    lr = config.lr * (min(step / w, 1.0) if w else 1.0)
+    if config.schedule == "rsqrt":
+        return lr / math.sqrt(max(step, w))
+    if config.schedule == "cosine":
+        done = min(max(step - w, 0) / max(total_steps - w, 1), 1.0)
+        return lr * (f + (1 - f) * (1 + math.cos(math.pi * done)) / 2)
+    return lr
 
 
 def _decay_groups(named: list[tuple[str, Tensor]], weight_decay: float) -> list[dict[str, Any]]:
@@ -217,7 +197,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     tensors: dict[str, Tensor] = {}
     meta: dict[str, Any] = {
         "class": type(optimizer).__name__,
-        "shapes": _shapes(optimizer),
+        "shapes": [list(parameter.shape) for parameter in _parameters(optimizer)],
         "scalars": {},
         "groups": [],
     }
@@ -266,10 +246,6 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _shapes(optimizer: torch.optim.Optimizer) -> list[list[int]]:
-    return [list(parameter.shape) for parameter in _parameters(optimizer)]
-
-
 def _check_same_optimizer(optimizer: torch.optim.Optimizer, meta: Mapping[str, Any]) -> None:
     name = type(optimizer).__name__
     if meta["class"] != name:
@@ -280,7 +256,7 @@ def _check_same_optimizer(optimizer: torch.optim.Optimizer, meta: Mapping[str, A
             if mine != theirs:
                 raise ValueError(f"the checkpoint's optimizer has parameter {theirs} where this run's has {mine}")
     sizes, saved_sizes = ([len(group["params"]) for group in groups] for groups in (live, saved))
-    if sizes != saved_sizes or _shapes(optimizer) != list(meta["shapes"]):
+    if sizes != saved_sizes or [list(parameter.shape) for parameter in _parameters(optimizer)] != list(meta["shapes"]):
         raise ValueError(
             f"the checkpoint's optimizer holds other parameters or shapes (groups of {saved_sizes}, "
             f"this run's of {sizes}); resume with the configuration that wrote it"

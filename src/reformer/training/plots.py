@@ -80,19 +80,12 @@ def _draw(path: Path, label: str, series: dict[str, Points], from_zero: bool) ->
 
 
 def _plot_kind(axes: "Axes", kind: str, points: Points, raw: bool) -> None:
-    steps, values = [step for step, _ in points], [value for _, value in points]
+    steps, values = zip(*points)
     # A line through one point shows nothing.
     marker = "o" if len(points) == 1 else ""
     if kind != "train":
-        axes.plot(
-            steps,
-            values,
-            "o-",
-            markersize=4,
-            linewidth=1,
-            color=_VALIDATION if kind == "validation" else None,
-            label=kind,
-        )
+        color = _VALIDATION if kind == "validation" else None
+        axes.plot(steps, values, "o-", markersize=4, linewidth=1, color=color, label=kind)
     elif raw and len(points) > 50:
         axes.plot(steps, values, linewidth=0.7, color=_RAW, label="train, each record")
         axes.plot(steps, smooth(values), linewidth=1.8, color=_TRAIN, label="train, smoothed")

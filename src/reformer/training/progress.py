@@ -1,8 +1,8 @@
 """Progress of a run: a bar on a terminal, plain self-contained lines elsewhere."""
 
 import sys
+from collections.abc import Mapping
 from time import monotonic
-from types import TracebackType
 from typing import Any, TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -34,24 +34,20 @@ class Progress:
             self._task = self._bar.add_task("", total=self._total, completed=self._start, status="starting")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif self._unwritten is not None:
             self._write(self._unwritten)
 
-    def update(
-        self, step: int, *, value: float, tokens_per_second: float, peak_memory_bytes: int, extra: str = ""
-    ) -> None:
-        """Tell that ``step`` steps are done; ``extra`` is shown after the rest."""
+    def update(self, record: Mapping[str, Any]) -> None:
+        """Show a record of training: its "step", "value", "tokens_per_second" and "peak_memory_bytes"."""
+        step = record["step"]
         parts = [
-            f"{value:.3f} {self._unit}",
-            f"{tokens_per_second:,.0f} tokens/s",
-            f"peak {format_bytes(peak_memory_bytes)}",
+            f"{record['value']:.3f} {self._unit}",
+            f"{record['tokens_per_second']:,.0f} tokens/s",
+            f"peak {format_bytes(record['peak_memory_bytes'])}",
             f"eta {self._eta(step)}",
-            *([extra] if extra else []),
         ]
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status="  ".join(parts))

@@ -40,7 +40,8 @@ def add_results(
         "commit": code_version()["commit"],
     }
     new = [{**_row(one, step, weights), **stamp} for one in found]
-    kept = [row for row in kept if all(_key(row) != _key(other) for other in new)] + new
+    keys = [[row.get(name) for name in _SAME] for row in new]
+    kept = [row for row in kept if [row.get(name) for name in _SAME] not in keys] + new
     write_durably(path, (json.dumps(kept, indent=1) + "\n").encode())
     card = read_card(directory)
     if card is None:
@@ -50,7 +51,9 @@ def add_results(
             )
         return
     trained = [result for result in card.get("results", []) if "variant" not in current_row(result)]
-    card["results"] = trained + [result for row in kept for result in _as_results(row)]
+    card["results"] = trained
+    for row in kept:
+        card["results"] += measured(Measurement.from_dict(row), row["split"], row.get("step"), row["variant"])
     write_card(directory, card)
 
 
@@ -75,11 +78,3 @@ def _row(one: Evaluated, step: int, weights: str | None) -> dict[str, Any]:
         return row | one.measurement.as_dict()
     protocol = one.measurement.protocol if weights is None else f"{one.measurement.protocol}; {weights}"
     return row | {"step": step, **one.measurement.as_dict(), "protocol": protocol}
-
-
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in _SAME)
-
-
-def _as_results(row: dict[str, Any]) -> list[dict[str, Any]]:
-    return measured(Measurement.from_dict(row), row["split"], row.get("step"), row["variant"])

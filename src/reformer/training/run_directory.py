@@ -19,13 +19,7 @@ from reformer.models import ReformerLM
 from reformer.tasks.config import RunConfig, differences
 from reformer.tasks.protocol import Model
 from reformer.tasks.registry import config_from_dict
-from reformer.training.checkpoint import (
-    Checkpoint,
-    average_checkpoints,
-    latest_checkpoint,
-    read_checkpoint,
-    write_durably,
-)
+from reformer.training.checkpoint import average_checkpoints, latest_checkpoint, read_checkpoint, write_durably
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -123,11 +117,14 @@ def load_model(directory: Path, which: str = "latest", notice: Callable[[str], N
     Raises RunError if there is no usable checkpoint.
     """
     run = open_run(directory)
-    checkpoint = _choose(run.directory / CHECKPOINTS, which, notice)
+    root = run.directory / CHECKPOINTS
+    checkpoint = latest_checkpoint(root, notice)
     if checkpoint is None:
         raise RunError(
             f"{run.directory} has no usable checkpoint yet; train it: reformer train ... --out {directory} --resume"
         )
+    if which != "latest" and (best := checkpoint.state.get("best_step")) is not None:
+        checkpoint = read_checkpoint(root / f"step-{best:08d}")
     model = run.config.make_model()
     model.load_state_dict(checkpoint.tensors["model"])
     return run, model.eval(), checkpoint.step
@@ -143,23 +140,6 @@ def load_averaged(model: Model, directory: Path, n: int | None, step: int) -> st
     weights, steps = average_checkpoints(directory / CHECKPOINTS, n)
     model.load_state_dict(weights)
     return f"mean of the checkpoints of steps {', '.join(map(str, steps))}"
-
-
-def find_checkpoint(root: Path, notice: Callable[[str], None]) -> Checkpoint | None:
-    """The newest undamaged checkpoint, if any; each damaged one is told of in one line."""
-
-    def damaged(path: Path, error: Exception) -> None:
-        notice(f"checkpoint {path.name} is refused: {error}; falling back to the one before it")
-
-    return latest_checkpoint(root, damaged)
-
-
-def _choose(root: Path, which: str, notice: Callable[[str], None]) -> Checkpoint | None:
-    latest = find_checkpoint(root, notice)
-    if latest is None or which == "latest":
-        return latest
-    best = latest.state.get("best_step")
-    return latest if best is None else read_checkpoint(root / f"step-{best:08d}")
 
 
 def _others(directory: Path) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reformer.data import DataError
-from reformer.data.pairs import BucketedBatches, padded
+from reformer.data.pairs.batches import BucketedBatches, padded
 
 
 def lengths(n: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -14,7 +14,7 @@ def lengths(n: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def batches_of(seed: int = 0, **changes) -> BucketedBatches:
-    return BucketedBatches(*lengths(), **{"batch_tokens": 256, "max_len": 50, "seed": seed, **changes})
+    return BucketedBatches(np.maximum(*lengths()), **{"batch_tokens": 256, "max_len": 50, "seed": seed, **changes})
 
 
 def test_every_pair_that_is_not_too_long_comes_once_an_epoch():
@@ -71,4 +71,4 @@ def test_batches_too_small_for_the_longest_sentence_and_pairs_all_too_long_are_r
     with pytest.raises(DataError, match="expected at least 50"):
         batches_of(batch_tokens=49)
     with pytest.raises(DataError, match="all 2 pairs are longer than 5"):
-        BucketedBatches(np.array([6, 7]), np.array([1, 1]), batch_tokens=10, max_len=5, seed=0)
+        BucketedBatches(np.array([6, 7]), batch_tokens=10, max_len=5, seed=0)

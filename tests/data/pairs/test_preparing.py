@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from reformer.data import DataError
-from reformer.data.pairs import END_ID, PairCorpus, Vocabulary, load_pairs, open_pairs
+from reformer.data.pairs.corpus import PairCorpus, open_pairs
 from reformer.data.pairs.numbers import english, german
+from reformer.data.pairs.preparing import load_pairs
+from reformer.data.pairs.vocabulary import END_ID, Vocabulary
 
 from .files import SPLIT_SIZES, some_pairs, write_folder
 

@@ -21,15 +21,13 @@ _GAP = 2
 _GAP_GREY = 255
 _WHITE = (255, 255, 255, 255)
 _ORIENTATION = 0x0112
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
+# Of EXIF's orientations, which begin with 1: upright.
+_TURNS = dict(
+    enumerate(
+        ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"],
+        start=2,
+    )
+)
 
 
 class UnreadablePicture(DataError):

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from reformer.data.files import find_source, folder_members, path_key
 from reformer.data.images.decoding import HOW, UnreadablePicture
 from reformer.data.images.reading import SUFFIXES, holds_pictures, names, pictures
 from reformer.data.images.splits import SplitRule, choose_rule, digest_of
-from reformer.data.preparing import prepare, split_writers, splits_part
+from reformer.data.preparing import SplitWriter, prepare, split_writers, splits_part
 from reformer.data.synthetic import N_SHAPES, SHAPES_RULE, shape_picture
 
 # Changes with the pixels that the same files give.
@@ -37,13 +37,9 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     """
     cache_dir = Path(cache_dir)
     if source == "shapes":
-        splits = [split for split, count in N_SHAPES.items() for _ in range(count)]
-
-        def draw(working: Path) -> dict[str, Any]:
-            shapes = ((split, shape_picture(index, size)) for index, split in enumerate(splits))
-            return _write_rasters(working, size, shapes, SHAPES_RULE, "drawn")
-
-        return prepare(cache_dir, f"shapes-{size}x{size}", str(_FORMAT), source, draw)
+        return prepare(
+            cache_dir, f"shapes-{size}x{size}", str(_FORMAT), source, lambda working: _draw_shapes(working, size)
+        )
     path = find_source(source, cache_dir / "images", ("", ".zip", ".tar"))
     if is_prepared(path):
         return check_images(open_corpus(path), size)
@@ -57,7 +53,7 @@ def load_images(source: str, cache_dir: Path, size: int, notice: Notice = lambda
     corpus = prepare(cache_dir, name, key, source, lambda working: _fill(working, files, size, source))
     if corpus.card["skipped"]["pictures"]:
         notice(corpus.card["skipped"]["line"])
-    return check_images(corpus, size)
+    return corpus
 
 
 def open_images(corpus: Corpus, split: str) -> np.ndarray:
@@ -159,34 +155,40 @@ def _fill(working: Path, files: Files, size: int, source: str) -> dict[str, Any]
 
 def _write(working: Path, files: Files, size: int, rule: SplitRule) -> dict[str, Any]:
     skipped = _Skipped()
-    placed = ((rule.split_of(name, digest_of(raster)), raster) for name, raster in _rasters(files, size, skipped))
-    card = _write_rasters(working, size, placed, rule.text, HOW)
-    n_read = sum(card["pictures"].values())
-    return {**card, "skipped": {"pictures": skipped.count, "line": skipped.line(n_read)}}
-
-
-def _write_rasters(
-    working: Path, size: int, placed: Iterable[tuple[str, np.ndarray]], rule: str, made: str
-) -> dict[str, Any]:
-    """Write (split, raster) one after another; the card, of pictures of which none was left out."""
     with split_writers(working, "pictures") as writers:
-        for split, raster in placed:
+        for name, raster in _rasters(files, size, skipped):
+            split = rule.split_of(name, digest_of(raster))
             writers[split].write(raster.tobytes())
-            writers[split].count("pictures")
+            writers[split].facts["pictures"] += 1
+    return _card(size, writers, rule.text, HOW, skipped)
+
+
+def _draw_shapes(working: Path, size: int) -> dict[str, Any]:
+    index = itertools.count()
+    with split_writers(working, "pictures") as writers:
+        for split, count in N_SHAPES.items():
+            for _ in range(count):
+                writers[split].write(shape_picture(next(index), size).tobytes())
+            writers[split].facts["pictures"] = count
+    return _card(size, writers, SHAPES_RULE, "drawn", _Skipped())
+
+
+def _card(size: int, writers: dict[str, SplitWriter], rule: str, made: str, skipped: _Skipped) -> dict[str, Any]:
+    counts = {split: writer.facts["pictures"] for split, writer in writers.items()}
     return {
         **splits_part(writers),
         "picture": [size, size, 3],
         "layout": "each picture rows from the top, columns from the left, then red, green, blue; one byte each",
         "made": made,
-        "pictures": {split: writer.facts["pictures"] for split, writer in writers.items()},
-        "skipped": {"pictures": 0, "line": "none"},
+        "pictures": counts,
+        "skipped": {"pictures": skipped.count, "line": skipped.line(sum(counts.values()))},
         "rule": rule,
     }
 
 
 def _digests_to_split(files: Files, size: int, rule: SplitRule) -> set[bytes]:
     """Of the pictures that no official split claims."""
-    open_splits = {"train", *rule.shares}
+    open_splits = {"train", *rule.held_out}
     named = ((name, digest_of(raster)) for name, raster in _rasters(files, size, _Skipped()))
     return {digest for name, digest in named if rule.split_of(name, digest) in open_splits}
 

@@ -33,7 +33,8 @@ def pictures(files: Iterable[tuple[str, Path]]) -> Iterator[Picture]:
     cannot be read; a picture's ``read`` raises UnreadablePicture.
     """
     for name, path in files:
-        yield from (_reader(path))(name, path)
+        if reader := _reader(path):
+            yield from reader(name, path)
 
 
 def names(files: Iterable[tuple[str, Path]]) -> Iterator[str]:
@@ -42,16 +43,16 @@ def names(files: Iterable[tuple[str, Path]]) -> Iterator[str]:
         reader = _reader(path)
         if reader is _from_npz:
             yield f"{name}/0"
-        else:
+        elif reader:
             yield from (found for found, _ in reader(name, path))
 
 
 def holds_pictures(path: Path) -> bool:
     """Whether a file is one that `pictures` would look into, by its name."""
-    return _reader(path) is not _from_other
+    return _reader(path) is not None
 
 
-def _reader(path: Path) -> Callable[[str, Path], Iterator[Picture]]:
+def _reader(path: Path) -> Callable[[str, Path], Iterator[Picture]] | None:
     name = path.name.lower()
     if name.endswith(SUFFIXES):
         return _from_file
@@ -59,11 +60,7 @@ def _reader(path: Path) -> Callable[[str, Path], Iterator[Picture]]:
         return _from_zip
     if name.endswith(_TAR):
         return _from_tar
-    return _from_npz if _BATCH.fullmatch(name) else _from_other
-
-
-def _from_other(name: str, path: Path) -> Iterator[Picture]:
-    return iter(())
+    return _from_npz if _BATCH.fullmatch(name) else None
 
 
 def _from_file(name: str, path: Path) -> Iterator[Picture]:

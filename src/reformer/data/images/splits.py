@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,9 +15,9 @@ _OFFICIAL = re.compile(
     r"(train|training|val|valid|validation|test)(_\d+x\d+|_data(_batch_\d+)?)?(\.(zip|tar|tgz|npz|tar\.(gz|xz|bz2)))?"
 )
 _MEANING = {"train": "train", "training": "train", "test": "test"}
-# Percent of the pictures, in the order of their ranges; a missing official split takes little of the official training set.
-_SHARES = {"validation": 5, "test": 5}
-_SHARE_OF_OFFICIAL = 1
+# Percent of the pictures in each held-out split; a missing official one takes little of the official training set.
+_PERCENT = 5
+_PERCENT_OF_OFFICIAL = 1
 
 
 def digest_of(raster: np.ndarray) -> bytes:
@@ -35,10 +35,11 @@ def official_split(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """``shares``: percent held out per split of what is not assigned already; ``few``: where to put which pixels."""
+    """``percent`` of what is not assigned already to each split of ``held_out``; ``few``: where to put which pixels."""
 
     is_official: bool
-    shares: dict[str, int]
+    held_out: tuple[str, ...]
+    percent: int
     few: dict[bytes, str] = field(default_factory=dict)
 
     def split_of(self, name: str, digest: bytes) -> str:
@@ -46,54 +47,46 @@ class SplitRule:
         given = official_split(name) if self.is_official else None
         if given not in (None, "train"):
             return str(given)
-        return self.few[digest] if self.few else self._by_content(digest)
+        if self.few:
+            return self.few[digest]
+        place = int.from_bytes(digest[:8], "big") % 100 // self.percent
+        return self.held_out[place] if place < len(self.held_out) else "train"
 
     def for_few(self, digests: set[bytes]) -> "SplitRule":
         """The rule for so few pictures that one of the held-out splits had none: at least one each.
 
         Raises DataError where that leaves nothing to train on.
         """
-        waiting = sorted(digests)
-        needed = len(self.shares) + 1
-        if len(waiting) < needed:
+        needed = len(self.held_out) + 1
+        if len(digests) < needed:
             raise DataError(
-                f"{len(waiting)} different pictures to split: expected at least {needed}, one for each of "
-                f"{', '.join(('train', *self.shares))}; give more pictures"
+                f"{len(digests)} different pictures to split: expected at least {needed}, one for each of "
+                f"{', '.join(('train', *self.held_out))}; give more pictures"
             )
-        few = {}
-        for split, percent in self.shares.items():
-            count = max(1, len(digests) * percent // 100)
-            few.update(dict.fromkeys(waiting[:count], split))
-            waiting = waiting[count:]
-        return SplitRule(self.is_official, self.shares, {**few, **dict.fromkeys(waiting, "train")})
+        count = max(1, len(digests) * self.percent // 100)
+        held_out = [split for split in self.held_out for _ in range(count)]
+        ordered = sorted(digests)
+        return replace(self, few=dict.fromkeys(ordered, "train") | dict(zip(ordered, held_out)))
 
     @property
     def text(self) -> str:
         """The rule in words, for the card."""
         official = "official splits, by the names of folders, archives or batches" if self.is_official else ""
-        if not self.shares:
+        if not self.held_out:
             return official
-        ranges = ", ".join(f"from {start} below {end} {split}" for split, start, end in self._ranges())
-        how = f"sha256(pixels) mod 100: {ranges}, the rest train"
         if self.few:
-            counts = ", ".join(f"the next {percent}% (at least one) {split}" for split, percent in self.shares.items())
+            counts = ", ".join(f"the next {self.percent}% (at least one) {split}" for split in self.held_out)
             how = f"few pictures, in order of sha256(pixels): {counts}, the rest train"
+        else:
+            starts = zip(range(0, 100, self.percent), self.held_out)
+            ranges = ", ".join(f"from {start} below {start + self.percent} {split}" for start, split in starts)
+            how = f"sha256(pixels) mod 100: {ranges}, the rest train"
         return f"{official}; of those of train, {how}" if official else how
-
-    def _by_content(self, digest: bytes) -> str:
-        number = int.from_bytes(digest[:8], "big") % 100
-        return next((split for split, start, end in self._ranges() if start <= number < end), "train")
-
-    def _ranges(self) -> Iterator[tuple[str, int, int]]:
-        end = 0
-        for split, percent in self.shares.items():
-            start, end = end, end + percent
-            yield split, start, end
 
 
 def choose_rule(names: Iterable[str]) -> SplitRule:
     """Official splits if every name tells one, train among them and another; those that are missing are held out."""
     found = {official_split(name) for name in names}
     if None in found or "train" not in found or len(found) == 1:
-        return SplitRule(False, _SHARES)
-    return SplitRule(True, {split: _SHARE_OF_OFFICIAL for split in SPLITS if split not in found})
+        return SplitRule(False, SPLITS[1:], _PERCENT)
+    return SplitRule(True, tuple(split for split in SPLITS if split not in found), _PERCENT_OF_OFFICIAL)

@@ -13,31 +13,28 @@ from reformer.data.sampling import shuffled
 
 
 class BucketedBatches:
-    """The batches of pairs with these lengths (tokens, int [n] each side); longer ones than ``max_len`` are left out.
+    """The batches of pairs of these lengths (tokens of the longer side, int [n]); longer ones than ``max_len`` are left out.
 
     Every pair that is not left out comes once in an epoch. Raises DataError if nothing is left, or if a sentence of
     ``max_len`` does not fit a batch.
     """
 
-    def __init__(
-        self, source_lengths: np.ndarray, target_lengths: np.ndarray, *, batch_tokens: int, max_len: int, seed: int
-    ) -> None:
+    def __init__(self, lengths: np.ndarray, *, batch_tokens: int, max_len: int, seed: int) -> None:
         if batch_tokens < max_len:
             raise DataError(
                 f"batch_tokens is {batch_tokens}: expected at least {max_len}, the longest sentence allowed"
             )
         self.seed = seed
-        longer = np.maximum(source_lengths, target_lengths)
-        self.n_left_out = int((longer > max_len).sum())
+        self.n_left_out = int((lengths > max_len).sum())
         edges = _widths(max_len)
-        bucket = np.searchsorted(edges, longer)
+        bucket = np.searchsorted(edges, lengths)
         self._buckets: list[tuple[np.ndarray, int]] = []
         for index, width in enumerate(edges):
             members = np.flatnonzero(bucket == index)
             if len(members):
                 self._buckets.append((members, batch_tokens // width))
         if not self._buckets:
-            raise DataError(f"all {len(longer)} pairs are longer than {max_len} tokens; allow longer ones (seq_len)")
+            raise DataError(f"all {len(lengths)} pairs are longer than {max_len} tokens; allow longer ones (seq_len)")
         self.per_epoch = sum(-(-len(members) // rows) for members, rows in self._buckets)
         """Batches of an epoch."""
         self._epoch = lru_cache(maxsize=2)(self._batches_of)

@@ -1,7 +1,6 @@
 """Pairs that need no data: numbers in English and in German words, which put the units before the tens."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from reformer.data.randomness import PAIRS, below, random_rows
 
@@ -20,24 +19,13 @@ N_PAIRS = {"train": 4000, "validation": 200, "test": 200}
 RULE = "numbers from 0 to 999,999 in words, drawn once each; the first are train, then validation, then test"
 
 
-class MadePairs(NamedTuple):
-    """Pairs that are in memory, as ``PairFiles`` are in files."""
-
-    name: str
-    made: list[tuple[str, str]]
-
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        """The pairs in order."""
-        return iter(self.made)
-
-
-def number_pairs() -> dict[str, list[MadePairs]]:
-    """The set of each split, the same always; no number comes twice."""
+def number_pairs() -> dict[str, list[tuple[str, list[tuple[str, str]]]]]:
+    """The one set of each split, (name, pairs), the same always; no number comes twice."""
     total = sum(N_PAIRS.values())
     drawn = below(random_rows(PAIRS, 0, 0, 0, 1, 2 * total)[0], 1_000_000)
     numbers = list(dict.fromkeys(drawn.tolist()))[:total]
     pairs: Iterator[tuple[str, str]] = ((english(n), german(n)) for n in numbers)
-    return {split: [MadePairs("numbers", [next(pairs) for _ in range(size)])] for split, size in N_PAIRS.items()}
+    return {split: [("numbers", [next(pairs) for _ in range(size)])] for split, size in N_PAIRS.items()}
 
 
 def english(n: int) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from reformer.data.corpus import SPLITS, is_prepared, sha256_of, split_path
 from reformer.data.errors import DataError
 from reformer.data.files import find_source, path_key
 from reformer.data.pairs.corpus import PairCorpus, ids_path, open_pairs, read_pairs
-from reformer.data.pairs.numbers import RULE, MadePairs, number_pairs
+from reformer.data.pairs.numbers import RULE, number_pairs
 from reformer.data.pairs.reading import FOLDER_RULE, HASH_RULE, Pair, PairFiles, find_pairs, split_of
 from reformer.data.pairs.vocabulary import Vocabulary
-from reformer.data.preparing import SplitWriter, prepare, split_writers, splits_part
+from reformer.data.preparing import prepare, split_writers, splits_part
 
 _FORMAT = 2
 _LINES_AT_ONCE = 10_000
@@ -55,41 +55,38 @@ def load_pairs(source: str, cache_dir: Path, *, source_lang: str, target_lang: s
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def fill(working: Path) -> dict[str, Any]:
-        return _fill(working, files, rule, (source_lang, target_lang), vocab_size)
+        sets = {split: [(one.name, one.pairs()) for one in group] for split, group in files.items()}
+        return _fill(working, sets, rule, (source_lang, target_lang), vocab_size)
 
     return PairCorpus(prepare(cache_dir, f"{path.name}-pairs", key, source, fill))
 
 
 def _fill(
     working: Path,
-    files: Mapping[str, Sequence[PairFiles | MadePairs]],
+    sets: Mapping[str, Sequence[tuple[str, Iterable[Pair]]]],
     rule: str,
     languages: tuple[str, str],
     vocab_size: int,
 ) -> dict[str, Any]:
-    """Write the pairs of ``files``, by split ("": each pair to its own by ``HASH_RULE``), and their vocabulary."""
+    """Write the pairs of ``sets`` (name, pairs), by split ("": each pair to its own by ``HASH_RULE``), and their vocabulary."""
     with split_writers(working, "left_out") as writers:
         for writer in writers.values():
             writer.facts["sets"] = []
-        for split, group in files.items():
-            for one in group:
+        for split, group in sets.items():
+            for set_name, pairs in group:
                 for name in (split,) if split else SPLITS:
-                    writers[name].facts["sets"].append({"name": one.name, "pairs": 0})
-                for pair in one.pairs():
-                    _write_pair(writers[split or split_of(pair[0])], pair)
+                    writers[name].facts["sets"].append({"name": set_name, "pairs": 0})
+                for pair in pairs:
+                    writer = writers[split or split_of(pair[0])]
+                    if all(pair):
+                        writer.write("\t".join(pair).encode() + b"\n")
+                        writer.facts["sets"][-1]["pairs"] += 1
+                    else:
+                        writer.facts["left_out"] += 1
     if empty := [name for name, writer in writers.items() if not writer.bytes]:
         raise DataError(f"no pairs for {empty[0]}: give more of them (of a single file, one in a hundred goes there)")
     vocabulary = _write_vocabulary(working, vocab_size)
     return {**splits_part(writers), "rule": rule, "vocabulary": vocabulary, "languages": list(languages)}
-
-
-def _write_pair(writer: SplitWriter, pair: Pair) -> None:
-    """Append a pair, a line of its split's text, unless a side is empty."""
-    if not all(pair):
-        writer.count("left_out")
-        return
-    writer.write("\t".join(pair).encode() + b"\n")
-    writer.facts["sets"][-1]["pairs"] += 1
 
 
 def _write_vocabulary(working: Path, size: int) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import codecs
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from reformer.data.corpus import SPLITS
@@ -12,7 +14,8 @@ from reformer.data.errors import DataError, reason
 
 Pair = tuple[str, str]
 
-_PREFIXES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+# Whatever follows the name of a split must not go on as a word.
+_SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test)(?![^\W\d_])")
 _SALT = "reformer pairs split 1"
 HASH_RULE = (
     f"by sha256({_SALT!r} + source sentence) modulo 100: 0 is test, 1 validation, all others train, so that all "
@@ -79,12 +82,8 @@ def split_of(source: str) -> str:
 
 
 def _split_of(stem: str) -> str | None:
-    for split, prefixes in _PREFIXES.items():
-        # "validation" also begins with "val": whatever follows the longest prefix must not go on as a word.
-        for prefix in prefixes:
-            if stem == prefix or (stem.startswith(prefix) and not stem[len(prefix)].isalpha()):
-                return split
-    return None
+    found = _SPLIT_NAME.match(stem)
+    return found and {"train": "train", "test": "test"}.get(found[1], "validation")
 
 
 def _columns(path: Path) -> Iterator[Pair]:
@@ -99,19 +98,13 @@ def _columns(path: Path) -> Iterator[Pair]:
 
 
 def _parallel(source: Path, target: Path) -> Iterator[Pair]:
-    ours, theirs = _lines(source), _lines(target)
-    number = 0
-    while True:
-        a, b = next(ours, None), next(theirs, None)
+    for number, (a, b) in enumerate(zip_longest(_lines(source), _lines(target)), start=1):
         if a is None or b is None:
-            break
-        number += 1
+            longer = source if b is None else target
+            raise DataError(
+                f"{source} and {target} are not parallel: only {longer} has a line {number}; give equal lengths"
+            )
         yield a.replace("\t", " ").strip(), b.replace("\t", " ").strip()
-    if a is not b:
-        longer = source if b is None else target
-        raise DataError(
-            f"{source} and {target} are not parallel: only {longer} has a line {number + 1}; give equal lengths"
-        )
 
 
 def _lines(path: Path) -> Iterator[str]:

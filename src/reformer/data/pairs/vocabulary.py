@@ -79,10 +79,6 @@ class Vocabulary:
 def _library() -> Any:
     try:
         import tokenizers
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
     except ImportError as error:
         raise DataError(
             "pairs of sentences need the tokenizers package: pip install 'reformer-torch[translation]'"

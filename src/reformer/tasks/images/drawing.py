@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _HIDDEN_GREY = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawOptions:
+class DrawOptions(SamplingConfig):
     """What to draw and how."""
 
     n: int = 8
@@ -30,15 +30,11 @@ class DrawOptions:
     the grid is the picture, what the model sees of it, and what the model makes of that."""
     keep: float = 0.5
     """Of --complete: the share of rows, from the top, that the model sees."""
-    temperature: float = 1.0
-    """0: always the likeliest byte."""
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
     seed: int = 0
     """Fixes the draws and the hash rotations."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n < 1:
             raise ValueError(f"--n must be at least 1, got {self.n}")
 
@@ -56,42 +52,29 @@ def draw(
     completion; ``pictures_of(split, n)`` are those of the run. Raises ValueError for a share of rows that leaves nothing to
     see or to complete, or pictures that are not there.
     """
+    originals, kept = None, 0
+    beginnings = [np.empty((0, side, 3), np.uint8)] * options.n
     if options.complete is not None:
-        return _completed(side, model, options, options.complete, pictures_of, progress)
-    pictures = _continued(model, side, [np.empty((0, side, 3), np.uint8)] * options.n, options, progress)
+        kept = round(options.keep * side) if 0 < options.keep < 1 else 0
+        if not 1 <= kept < side:
+            raise ValueError(f"--keep must leave 1 to {side - 1} of {side} rows, got {options.keep}")
+        originals = _originals(side, options.complete, options.n, pictures_of)
+        beginnings = list(originals[:, :kept])
+    pictures = draw_pictures(model, side, beginnings, options, seed=options.seed, progress=progress)
+    if originals is not None:
+        seen = originals.copy()
+        seen[:, kept:] = _HIDDEN_GREY
+        return np.stack([originals, seen, pictures], axis=1)
     columns = math.isqrt(options.n - 1) + 1
     rows = -(-options.n // columns)
     white = np.full((rows * columns - options.n, side, side, 3), 255, np.uint8)
     return np.concatenate([pictures, white]).reshape(rows, columns, side, side, 3)
 
 
-def _completed(
-    side: int,
-    model: ReformerLM,
-    options: DrawOptions,
-    source: str,
-    pictures_of: Callable[[str, int], np.ndarray],
-    progress: ProgressReport,
-) -> np.ndarray:
-    kept = round(options.keep * side) if 0 < options.keep < 1 else 0
-    if not 1 <= kept < side:
-        raise ValueError(f"--keep must leave 1 to {side - 1} of {side} rows, got {options.keep}")
+def _originals(side: int, source: str, n: int, pictures_of: Callable[[str, int], np.ndarray]) -> np.ndarray:
     if source in SPLITS:
-        originals = pictures_of(source, options.n)
-    else:
-        near = difflib.get_close_matches(source, SPLITS, n=1)
-        if near and not Path(source).expanduser().exists():
-            raise ValueError(f"no split, file or folder {source!r}; did you mean {near[0]}?")
-        originals = np.stack(read_images(source, side, options.n))
-    seen = originals.copy()
-    seen[:, kept:] = _HIDDEN_GREY
-    return np.stack([originals, seen, _continued(model, side, list(originals[:, :kept]), options, progress)], axis=1)
-
-
-def _continued(
-    model: ReformerLM, side: int, beginnings: Sequence[np.ndarray], options: DrawOptions, progress: ProgressReport
-) -> np.ndarray:
-    sampling = SamplingConfig(
-        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p
-    )
-    return draw_pictures(model, side, beginnings, sampling, seed=options.seed, progress=progress)
+        return pictures_of(source, n)
+    near = difflib.get_close_matches(source, SPLITS, n=1)
+    if near and not Path(source).expanduser().exists():
+        raise ValueError(f"no split, file or folder {source!r}; did you mean {near[0]}?")
+    return np.stack(read_images(source, side, n))

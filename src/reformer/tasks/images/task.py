@@ -11,14 +11,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reformer.data import Corpus, open_corpus, shift_right, shuffled, shuffled_rows
+from reformer.data import Corpus, open_corpus, shuffled, shuffled_rows
 from reformer.data.images import check_images, load_images, open_images
-from reformer.evaluation import mean_bits, picture_bits_per_dim
+from reformer.evaluation.mean_bits import mean_bits
+from reformer.evaluation.yardsticks import picture_bits_per_dim
 from reformer.models import ReformerLM
-from reformer.tasks.config import EvalOptions, GenerateOptions
+from reformer.tasks.config import EvalOptions
 from reformer.tasks.images.drawing import DrawOptions, draw
 from reformer.tasks.language_model import EVALUATION_SEED, AttentionOptions, LanguageModelConfig, LanguageModelTask
-from reformer.tasks.protocol import Measurement, ProgressReport, corpus_card, silent
+from reformer.tasks.protocol import Measurement, ProgressReport, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class ImagesConfig(LanguageModelConfig):
 
     task: ClassVar[str] = "images"
     metric: ClassVar[str] = "bits per dim"
+    eval_count: ClassVar[str] = "eval_pictures"
     eval_options: ClassVar[type[EvalOptions]] = ImagesEvalOptions
 
     data: str = "imagenet64"
@@ -49,12 +51,8 @@ class ImagesConfig(LanguageModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_counts("eval_pictures")
         self.require_bytes()
-        self._check_axes()
         self.require_causal(": each byte is predicted from those before it")
-
-    def _check_axes(self) -> None:
         side = self.picture_side
         if 3 * side * side != self.seq_len:
             near = [3 * s * s for s in (side, side + 1)]
@@ -84,11 +82,10 @@ class ImagesConfig(LanguageModelConfig):
         self,
         model: ReformerLM,
         prompt: bytes,
-        options: GenerateOptions,
+        options: Any,
         cache_dir: Path,
         prepared: Path | None = None,
     ) -> Iterator[bytes]:
-        """Refused: pictures are drawn."""
         raise ValueError("this run was trained on pictures; draw some with: reformer images RUN")
 
     def draw(
@@ -112,6 +109,7 @@ class ImagesConfig(LanguageModelConfig):
 class ImageTask(LanguageModelTask):
     """Every picture one sequence, in raster order; the next byte is predicted."""
 
+    corpus: Corpus
     yardsticks_note = "the yardsticks see those pictures only; the model has also seen the training split"
 
     def __init__(self, config: ImagesConfig, corpus: Corpus) -> None:
@@ -123,11 +121,7 @@ class ImageTask(LanguageModelTask):
         config = self.config
         rows = shuffled_rows(len(self.train), config.batch_size, seed=config.seed, step=index)
         targets = self.train[rows].reshape(len(rows), -1).astype(np.int64)
-        return shift_right(targets, config.model.start_id), targets
-
-    def validate(self, model: ReformerLM) -> Measurement:
-        """Bits per dim on ``eval_pictures`` of the validation split."""
-        return self.evaluate(model, "validation", self.config.eval_pictures)
+        return self.inputs(targets), targets
 
     def evaluate(self, model: ReformerLM, split: str, limit: int) -> Measurement:
         """Bits per dim, which are bits per byte over all bytes, of at most ``limit`` whole pictures."""
@@ -144,9 +138,8 @@ class ImageTask(LanguageModelTask):
         return {name: _bits_per_dim(bits, found, how) for name, bits in picture_bits_per_dim(found).items()}
 
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
-        """What the model reads, int64 [L], of each of the first ``n_windows`` pictures of an evaluation."""
         targets = (picture.reshape(1, -1).astype(np.int64) for picture in self.pictures(split, n_windows))
-        return (shift_right(target, self.config.model.start_id)[0] for target in targets)
+        return (self.inputs(target)[0] for target in targets)
 
     def pictures(self, split: str, limit: int) -> np.ndarray:
         """uint8 [n, side, side, 3]: the first ``limit`` that an evaluation takes from a split, or all where there are fewer."""
@@ -161,10 +154,6 @@ class ImageTask(LanguageModelTask):
         side, total = self.config.picture_side, len(open_images(self.corpus, split))
         which = "all" if n_pictures == total else f"{n_pictures:,} (the first in a fixed random order) of the"
         return f"{which} {total:,} {split} pictures, {side}x{side}x3"
-
-    def card(self) -> dict[str, Any]:
-        """Source, checksums and splits."""
-        return corpus_card(self.corpus)
 
 
 def _bits_per_dim(value: float, pictures: np.ndarray, protocol: str) -> Measurement:

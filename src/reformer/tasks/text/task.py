@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from reformer.data import (
+    SPLITS,
     Corpus,
     DataError,
     evaluation_windows,
@@ -17,9 +18,9 @@ from reformer.data import (
     masked_batch,
     open_corpus,
     sample_windows,
-    shift_right,
 )
-from reformer.evaluation import bits_by_position, compressor_bits_per_byte, masked_mean_bits, mean_bits
+from reformer.evaluation.mean_bits import masked_mean_bits, mean_bits
+from reformer.evaluation.yardsticks import compressor_bits_per_byte
 from reformer.models import ReformerLM
 from reformer.ops.checks import require_choice
 from reformer.tasks.config import EvalOptions
@@ -30,7 +31,7 @@ from reformer.tasks.language_model import (
     LanguageModelTask,
     counted_where,
 )
-from reformer.tasks.protocol import Evaluated, Measurement, ProgressReport, corpus_card, silent
+from reformer.tasks.protocol import Evaluated, Measurement, ProgressReport, silent
 
 OBJECTIVES = ("causal", "masked")
 
@@ -70,7 +71,6 @@ class TextConfig(LanguageModelConfig):
     def __post_init__(self) -> None:
         require_choice("objective", self.objective, OBJECTIVES)
         super().__post_init__()
-        self.require_counts("eval_bytes")
         if (self.objective == "masked") == self.model.causal:
             raise ValueError(
                 f"objective {self.objective!r} needs model.causal={self.objective == 'causal'}, got {self.model.causal}"
@@ -78,36 +78,31 @@ class TextConfig(LanguageModelConfig):
         self.require_bytes()
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TextTask:
-        """The task over the corpus that the config names, or the one prepared in a folder."""
-        return TextTask(self, open_corpus(prepared) if prepared is not None else load_corpus(self.data, cache_dir))
+        return TextTask(self, load_corpus(self.data, cache_dir) if prepared is None else open_corpus(prepared))
 
 
 class TextTask(LanguageModelTask):
     """Windows of a byte corpus: the next byte (causal), or hidden bytes (masked)."""
 
+    corpus: Corpus
     yardsticks_note = "gzip, bzip2 and xz see those bytes only; the model has also seen the training split"
 
     def __init__(self, config: TextConfig, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
         self.train = corpus.split("train")
         # Refused now, with the reason, rather than at the first batch or evaluation.
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             if len(corpus.split(split)) == 0:
                 raise DataError(f"the {split} split of {corpus.name} is empty; give more data")
         sample_windows(self.train, config.seq_len, 1, seed=0, step=0)
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(inputs, targets) of the ``index``-th batch."""
         config = self.config
         windows = sample_windows(self.train, config.seq_len, config.batch_size, seed=config.seed, step=index)
         if config.objective == "causal":
-            return shift_right(windows, config.model.start_id), windows
+            return self.inputs(windows), windows
         inputs, mask = masked_batch(windows, mask_id=config.model.mask_id, seed=config.seed, step=index)
         return inputs, counted_where(mask, windows)
-
-    def validate(self, model: ReformerLM) -> Measurement:
-        """Bits per byte on the first ``eval_bytes`` of the validation split."""
-        return self.evaluate(model, "validation", self.config.eval_bytes)
 
     def evaluate(self, model: ReformerLM, split: str, limit: int, overlap: int = 0) -> Measurement:
         """Bits per byte on the first ``limit`` bytes of ``split``."""
@@ -123,7 +118,6 @@ class TextTask(LanguageModelTask):
         return _bits_per_byte(result.bits, result.n, protocol)
 
     def evaluate_with(self, model: ReformerLM, split: str, options: AttentionOptions) -> Measurement:
-        """``evaluate`` with the overlap of ``options``."""
         assert isinstance(options, TextEvalOptions)
         return self.evaluate(model, split, options.limit, options.overlap)
 
@@ -140,27 +134,13 @@ class TextTask(LanguageModelTask):
             return of_windows.evaluations(model, options, progress)
         return super().evaluations(model, options, progress)
 
-    def evaluate_positions(
-        self, model: ReformerLM, split: str, limit: int, edges: Sequence[int]
-    ) -> list[tuple[int, float]]:
-        """(edge, bits per byte of the bytes from the edge before up to this one) in whole windows of the first ``limit`` bytes.
-
-        Raises ValueError for a masked task and where no whole window fits.
-        """
-        if self.config.objective != "causal":
-            raise ValueError(f"bits per byte by position are those of a causal model, not {self.config.objective}")
-        length = self.config.seq_len
-        windows = evaluation_windows(self.corpus.split(split), length, limit=limit)
-        whole = (window for window, _ in windows if len(window) == length)
-        return list(zip(edges, bits_by_position(model, whole, edges)))
-
     def held_out(self, split: str, n_windows: int) -> Iterator[np.ndarray]:
         """Inputs [L] of successive windows; the last one, or a short split's only one, may be shorter."""
         length = self.config.seq_len
         windows = evaluation_windows(self.corpus.split(split), length, limit=n_windows * length)
         if self.config.objective == "masked":
             return (inputs[0] for inputs, _, _ in self._masked(windows))
-        return (shift_right(window[None], self.config.model.start_id)[0] for window, _ in windows)
+        return (self.inputs(window[None])[0] for window, _ in windows)
 
     def yardsticks(self, split: str, limit: int) -> dict[str, Measurement]:
         """General-purpose compressors on the same bytes."""
@@ -168,10 +148,6 @@ class TextTask(LanguageModelTask):
         protocol = f"the same first {len(data):,} {split} bytes, compressed alone"
         found = compressor_bits_per_byte(data)
         return {name: _bits_per_byte(bits, len(data), protocol) for name, bits in found.items()}
-
-    def card(self) -> dict[str, Any]:
-        """Source, checksums and splits."""
-        return corpus_card(self.corpus)
 
     def _masked(self, windows: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for index, (window, _) in enumerate(windows):

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reformer.data.pairs import END_ID, PairCorpus, PairSet, Vocabulary
-from reformer.evaluation import bleu, shuffled_source_bleu
+from reformer.data.pairs.corpus import PairCorpus
+from reformer.data.pairs.vocabulary import END_ID, Vocabulary
+from reformer.evaluation.bleu import bleu, shuffled_source_bleu
 from reformer.generation import Hypothesis, translate, translate_packed
 from reformer.models import ReformerLM
-from reformer.tasks.config import EvalOptions, GenerateOptions
+from reformer.tasks.config import EvalOptions
 from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, silent
 
 
@@ -28,7 +29,7 @@ class TranslationEvalOptions(EvalOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateOptions(GenerateOptions):
+class TranslateOptions:
     """How to translate."""
 
     num_beams: int = 4
@@ -38,11 +39,9 @@ class TranslateOptions(GenerateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeamOptions:
+class BeamOptions(TranslateOptions):
     """How translations are searched for (Vaswani et al. 2017: 4 beams, alpha 0.6, 50 tokens more than the source)."""
 
-    num_beams: int = 4
-    alpha: float = 0.6
     extra_tokens: int = 50
     sentences_at_once: int = 32
 
@@ -63,18 +62,20 @@ def bleu_rows(
     """BLEU of each set of a split, cased and uncased, of the translations and of the control.
 
     Of each set its first ``limit`` pairs, and none of the others, whatever their length; of the training split at most its
-    first ``train_pairs``. Extra "score": the mean of the best
-    hypotheses' length-normalised log-probabilities.
+    first ``train_pairs``. Extra "score": the mean of the best hypotheses' length-normalised log-probabilities.
     """
     text = pairs.text(split)
-    for one in _sets(pairs, split, train_pairs):
-        last = min(one.last, one.first + limit)
-        if one.first == last:
+    n = pairs.corpus.card["splits"][split].get("left_out", 0)
+    left_out = f" ({n:,} of {split} left out, which have an empty side)" if n else ""
+    for one in pairs.sets(split):
+        end = one.last if split != "train" or train_pairs is None else min(one.last, train_pairs)
+        last = min(end, one.first + limit)
+        if one.first >= last:
             continue
         hypotheses, score = translations(pairs, model, split, range(one.first, last), options, progress)
         references = [target for _, target in text[one.first : last]]
-        which = "all" if last == one.last else f"the first {last - one.first:,}"
-        of = f"{which} of the {one.last - one.first:,} pairs of {one.name}{_left_out(pairs, split)}"
+        which = "all" if last == end else f"the first {last - one.first:,}"
+        of = f"{which} of the {end - one.first:,} pairs of {one.name}{left_out}"
         protocol = f"{of}, at most {options.extra_tokens} tokens more than the source"
         extra = {"score": score}
         for variant, scores, extras in (
@@ -161,14 +162,3 @@ def translated_lines(
     texts = {row: vocabulary.decode(best.tokens) for row, best in zip(wanted, found)}
     # A translation is one line of the output, whatever the model makes of it.
     return ((" ".join(texts.get(row, "").split()) + "\n").encode() for row in range(len(lines)))
-
-
-def _left_out(pairs: PairCorpus, split: str) -> str:
-    n = pairs.corpus.card["splits"][split].get("left_out", 0)
-    return f" ({n:,} of {split} left out, which have an empty side)" if n else ""
-
-
-def _sets(pairs: PairCorpus, split: str, n: int | None) -> list[PairSet]:
-    if split != "train" or n is None:
-        return pairs.sets(split)
-    return [one._replace(last=min(one.last, n)) for one in pairs.sets(split) if one.first < n]

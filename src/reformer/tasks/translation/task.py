@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from reformer.data import shift_right
-from reformer.data.pairs import BucketedBatches, PairCorpus, Sentences, load_pairs, open_pairs, padded
-from reformer.evaluation import evaluating
+from reformer.data.pairs.batches import BucketedBatches, padded
+from reformer.data.pairs.corpus import PairCorpus, Sentences, open_pairs
+from reformer.data.pairs.preparing import load_pairs
+from reformer.evaluation.mean_bits import evaluating
 from reformer.models import EncoderDecoderConfig, ReformerConfig, ReformerEncoderDecoder, ReformerLM
 from reformer.ops.checks import require_at_least
-from reformer.tasks.config import EvalOptions, GenerateOptions, RunConfig
-from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, corpus_card, silent
+from reformer.tasks.config import EvalOptions, RunConfig
+from reformer.tasks.protocol import Evaluated, Measurement, Model, ProgressReport, Task, silent
 from reformer.tasks.translation.evaluation import (
     BeamOptions,
     TranslateOptions,
@@ -42,7 +44,7 @@ class TranslationConfig(RunConfig):
     task: ClassVar[str] = "translation"
     metric: ClassVar[str] = "bits per byte"
     eval_options: ClassVar[type[EvalOptions]] = TranslationEvalOptions
-    generate_options: ClassVar[type[GenerateOptions]] = TranslateOptions
+    generate_options: ClassVar[type[Any]] = TranslateOptions
 
     data: str = "pairs"
     """A file with source and target in two columns, or a folder with files of each split: train.en and train.de, .."""
@@ -62,7 +64,6 @@ class TranslationConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_counts("eval_bytes")
         require_at_least("batch_tokens", self.batch_tokens, self.seq_len)
         if self.train_pairs is not None:
             require_at_least("train_pairs", self.train_pairs, 1)
@@ -76,11 +77,9 @@ class TranslationConfig(RunConfig):
         return self.batch_tokens * self.accumulate
 
     def make_model(self) -> Model:
-        """A fresh model, on the CPU."""
         return ReformerEncoderDecoder(self.model)
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TranslationTask:
-        """The task over the pairs that the config names, or those prepared in a folder."""
         return TranslationTask(self, self.open_pairs(cache_dir, prepared))
 
     def open_pairs(self, cache_dir: Path, prepared: Path | None) -> PairCorpus:
@@ -117,18 +116,16 @@ class PackedTranslationConfig(TranslationConfig):
         self.model.require_length(2 * self.seq_len)
 
     def make_model(self) -> Model:
-        """A fresh model, on the CPU."""
         return ReformerLM(self.model)
 
     def make_task(self, cache_dir: Path, prepared: Path | None = None) -> TranslationTask:
-        """The task over the pairs that the config names, or those prepared in a folder."""
         return PackedTranslationTask(self, self.open_pairs(cache_dir, prepared))
 
 
-class TranslationTask:
-    """Batches (source, its segment ids, target inputs, their segment ids, targets) of pairs of like length."""
+class TranslationTask(Task):
+    """Batches of pairs of like length: the arrays of ``arguments``, under which the model takes them."""
 
-    yardsticks_note = ""
+    arguments: tuple[str, ...] = ("source", "source_segment_ids", "tokens", "segment_ids", "targets")
 
     def __init__(self, config: TranslationConfig, pairs: PairCorpus) -> None:
         self.config, self.pairs, self.corpus = config, pairs, pairs.corpus
@@ -139,17 +136,12 @@ class TranslationTask:
         self.bytes_per_token = sum(len(target.encode()) for _, target in text) / int(self.target.lengths[:n].sum())
 
     def batch(self, index: int) -> tuple[np.ndarray, ...]:
-        """The arrays of the ``index``-th batch."""
         rows = self.batches[index].tolist()
         return self._arrays([self.source[row] for row in rows], [self.target[row] for row in rows])
 
     def loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor) -> Tensor:
         """The mean loss, labels smoothed, in nats a target token."""
         return self._loss(model, batch, seed, "mean", self.config.label_smoothing)
-
-    def validate(self, model: Any) -> Measurement:
-        """Bits per byte of the first ``eval_bytes`` of the validation split's target text."""
-        return self.evaluate(model, "validation", self.config.eval_bytes)
 
     def evaluate(self, model: Any, split: str, limit: int) -> Measurement:
         """Bits per byte of the target text given the source, over the first pairs with ``limit`` bytes of it in all."""
@@ -197,17 +189,12 @@ class TranslationTask:
 
     def card(self) -> dict[str, Any]:
         """Source, checksums, splits and vocabulary."""
-        return {**corpus_card(self.corpus), "left_out_for_length": self.batches.n_left_out}
+        return {**super().card(), "left_out_for_length": self.batches.n_left_out}
 
     def _bucketed(self, source_lengths: np.ndarray, target_lengths: np.ndarray) -> BucketedBatches:
-        config = self.config
-        return BucketedBatches(
-            source_lengths,
-            target_lengths,
-            batch_tokens=config.batch_tokens,
-            max_len=config.seq_len,
-            seed=config.seed,
-        )
+        c = self.config
+        longer = np.maximum(source_lengths, target_lengths)
+        return BucketedBatches(longer, batch_tokens=c.batch_tokens, max_len=c.seq_len, seed=c.seed)
 
     def _nats(self, model: Any, source: Sentences, target: Sentences, rows: list[int]) -> float:
         device = model.norm.weight.device
@@ -221,38 +208,26 @@ class TranslationTask:
         return padded(sources, 0), _segments(sources), inputs, _segments(targets), target
 
     def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
-        source, source_segment_ids, inputs, segment_ids, targets = batch
-        loss: Tensor = model(
-            source,
-            inputs,
-            targets=targets,
-            source_segment_ids=source_segment_ids,
-            segment_ids=segment_ids,
-            seed=seed,
-            reduction=reduction,
-            label_smoothing=smoothing,
-        )
+        given = dict(zip(self.arguments, batch, strict=True))
+        loss: Tensor = model(**given, seed=seed, reduction=reduction, label_smoothing=smoothing)
         return loss
 
 
 class PackedTranslationTask(TranslationTask):
-    """Batches (inputs, segment ids, targets): a source and its target in one sequence, of which the target is predicted.
+    """A source and its target in one sequence, of which the target is predicted.
 
     As the authors did later (trax, ``Reformer2``): source and shifted target one behind the other, read causally.
     """
 
+    arguments = ("tokens", "segment_ids", "targets")
+
     def _bucketed(self, source_lengths: np.ndarray, target_lengths: np.ndarray) -> BucketedBatches:
-        config = self.config
+        c = self.config
         # A sentence of either side may have seq_len tokens, their sequence twice as many.
-        too_long = np.maximum(source_lengths, target_lengths) > config.seq_len
-        lengths = np.where(too_long, 2 * config.seq_len + 1, source_lengths + target_lengths)
-        return BucketedBatches(
-            lengths,
-            lengths,
-            batch_tokens=max(config.batch_tokens, 2 * config.seq_len),
-            max_len=2 * config.seq_len,
-            seed=config.seed,
-        )
+        longest = 2 * c.seq_len
+        too_long = np.maximum(source_lengths, target_lengths) > c.seq_len
+        lengths = np.where(too_long, longest + 1, source_lengths + target_lengths)
+        return BucketedBatches(lengths, batch_tokens=max(c.batch_tokens, longest), max_len=longest, seed=c.seed)
 
     def _arrays(self, sources: list[np.ndarray], targets: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         rows = [np.concatenate(pair) for pair in zip(sources, targets)]
@@ -261,18 +236,6 @@ class PackedTranslationTask(TranslationTask):
             [np.concatenate([np.full_like(s, _NOT_COUNTED), t]) for s, t in zip(sources, targets)], _NOT_COUNTED
         )
         return shift_right(tokens, self.config.model.start_id), _segments(rows), wanted
-
-    def _loss(self, model: Any, batch: tuple[Tensor, ...], seed: Tensor, reduction: str, smoothing: float) -> Tensor:
-        inputs, segment_ids, targets = batch
-        loss: Tensor = model(
-            inputs,
-            targets=targets,
-            segment_ids=segment_ids,
-            seed=seed,
-            reduction=reduction,
-            label_smoothing=smoothing,
-        )
-        return loss
 
 
 def _segments(rows: list[np.ndarray]) -> np.ndarray:

@@ -114,7 +114,7 @@ MUTATIONS = (
         file="layers/held.py",
         old="for names, name, tensor in now:\n    names[name] = tensor",
         new="pass",
-        tests="test_rebuilding.py::test_the_same_bits_every_time",
+        tests="test_rebuilding.py::test_every_choice_of_frozen_parameters",
     ),
     Mutation(
         name="again: outside autocast",
@@ -188,7 +188,7 @@ MUTATIONS = (
         file="ops/chunking.py",
         old="recompute = chunk_len is not None and torch.is_grad_enabled()",
         new="recompute = False",
-        tests="test_feed_forward_values.py::test_the_hidden_layer_is_never_whole",
+        tests="test_feed_forward_values.py::test_hidden_units_of_slices_are_not_kept",
     ),
     Mutation(
         name="feed-forward: gate and value change places",

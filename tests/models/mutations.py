@@ -47,24 +47,6 @@ MUTATIONS = (
         tests="test_reversible.py::test_hooks_see_each_gradient_once_and_whole",
     ),
     Mutation(
-        name="reversible: slices are computed again with the parameters of now",
-        file="layers/reversible.py",
-        within="_Replay.gradients",
-        old=(
-            "with turn.held.in_place({id(p): leaf for p, leaf in zip(turn.learned, leaves)}):\n"
-            "    with torch.enable_grad(), _autocast(self.autocast), _restored(turn.branch, self.surroundings):\n"
-            "        update = turn.branch(x, how).to(x.dtype)\n"
-            "    self._propagate(update, gradient)"
-        ),
-        new=(
-            "with turn.held.in_place({id(p): leaf for p, leaf in zip(turn.learned, leaves)}):\n"
-            "    with torch.enable_grad(), _autocast(self.autocast), _restored(turn.branch, self.surroundings):\n"
-            "        update = turn.branch(x, how).to(x.dtype)\n"
-            "self._propagate(update, gradient)"
-        ),
-        tests="test_company.py::test_functional_call_with_other_parameters",
-    ),
-    Mutation(
         name="plain autograd: slices are computed again with the parameters of now",
         file="layers/feed_forward.py",
         old="in_chunks(of_slice, x, self.chunk_len, again=HeldTensors(self).in_place)",

@@ -27,11 +27,14 @@ _BOOTSTRAP = """
 import sys
 copy, selection = sys.argv[1:]
 sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
-sys.path[:0] = [f"{copy}/src", copy]
-import reformer
-assert reformer.__file__.startswith(copy), f"{reformer.__file__} is not the mutated copy"
+sys.path[:0] = [f"{copy}/src", f"{copy}/reproduction"]
+import reformer, reproduction
+for package in (reformer, reproduction):
+    assert package.__file__.startswith(copy), f"{package.__file__} is not the mutated copy"
 import pytest
-sys.exit(pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", selection]))
+# The setting of pyproject.toml would put the working tree's folder first.
+place = f"pythonpath={copy}/reproduction"
+sys.exit(pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-o", place, selection]))
 """
 _LIMIT = 600  # seconds for one mutation's tests
 

@@ -114,6 +114,27 @@ def test_evaluation_repeats_and_training_follows_the_global_seed(kind: str):
     assert not torch.equal(attention(x, seed=5), attention(x, seed=6))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_that_of_the_op_under_a_seed_of_its_own(kind: str):
+    attention, x = layer(kind, dropout=0.4), exact_normal(2, 21, D_MODEL)
+    q, v = heads(x, attention.to_q), heads(x, attention.to_v)
+
+    def op(**dropout) -> torch.Tensor:
+        if kind == "lsh":
+            rotations = attention_module.derive_seed(torch.tensor(7), 0)
+            buckets = seeded_buckets(q, rotations, n_hashes=2, n_buckets=4, chunk_len=8)
+            out = lsh_attention(q, v, buckets, chunk_len=8, scale=1.0, **dropout)
+        elif kind == "local":
+            out = local_attention(q, None, v, chunk_len=8, **dropout)
+        else:
+            out = full_attention(q, None, v, **dropout)
+        return out.permute(0, 2, 1, 3).reshape(2, 21, D_MODEL) @ attention.to_out.weight.t()
+
+    expected = op(dropout_p=0.4, dropout_seed=attention_module.derive_seed(torch.tensor(7), 1))
+    torch.testing.assert_close(attention(x, seed=7), expected, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(attention.eval()(x, seed=7), op(), rtol=1e-12, atol=1e-13)
+
+
 def test_rotations_change_with_the_seed_but_not_by_the_mode():
     attention = layer("lsh")
     x = exact_normal(1, 40, D_MODEL)

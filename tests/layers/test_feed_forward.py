@@ -53,6 +53,21 @@ def test_dropout_keeps_the_mean():
     assert float((mean - plain).abs().max()) < 6 * float(spread) / 400**0.5 * 2
 
 
+def test_weights_under_their_earlier_names_are_loaded():
+    earlier = {"w_in.weight": "w_in", "w_in.bias": "b_in", "w_out.weight": "w_out", "w_out.bias": "b_out"}
+    written, read = (torch.nn.ModuleDict({"a": FeedForward(6, 10), "b": FeedForward(6, 10)}) for _ in range(2))
+    for p in written.parameters():
+        torch.nn.init.normal_(p)
+    state = written.state_dict()
+    for name in list(state):
+        prefix, _, rest = name.partition(".")
+        state[f"{prefix}.{earlier[rest]}"] = state.pop(name)
+    assert sorted(state) == [f"{layer}.{name}" for layer in "ab" for name in ("b_in", "b_out", "w_in", "w_out")]
+    read.load_state_dict(state)
+    for found, expected in zip(read.parameters(), written.parameters(), strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_unknown_activation():
     with refuses(ValueError, "activation must be one of 'relu', 'gelu', 'gelu_tanh', 'swiglu', got 'elu'"):
         FeedForward(4, 8, activation="elu")

@@ -18,6 +18,7 @@ from reformer.testing import (
     exact_normal,
     largest_tensor,
     outputs_and_gradients,
+    saved_tensors,
 )
 
 from .helpers import refuses
@@ -137,6 +138,17 @@ def test_the_hidden_layer_is_never_whole():
     assert both_ways(chunk_len) <= x.numel() * 8 < length * hidden * 8 / 10
     # The measure can fail: in one slice the hidden layer is whole.
     assert both_ways(length) >= length * hidden * 8
+
+
+def test_hidden_units_of_slices_are_not_kept():
+    def kept(chunk_len: int | None) -> int:
+        layer, x = FeedForward(4, 64, chunk_len=chunk_len).double(), exact_normal(1, 256, 4).requires_grad_()
+        with saved_tensors() as tensors:
+            layer(x)
+        own = {p.data_ptr() for p in layer.parameters()}
+        return sum(t.numel() for t in tensors if t.data_ptr() not in own)
+
+    assert kept(32) <= 256 * 4 < 256 * 64 <= kept(None)
 
 
 def test_a_chunk_length_below_one_is_refused():

@@ -57,7 +57,7 @@ def some_stack(depth: int, *, reversible: bool = True, reading: bool = False) ->
 
 def by_hand(stack: ReversibleStack, x1: Tensor, x2: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
     for layer in stack.layers:
-        for branch in layer.branches():
+        for branch in filter(None, (layer.attention, layer.cross_attention, layer.feed_forward)):
             inner, x = branch.inner, branch.norm(x2)
             x1, x2 = x2, x1 + torch.tanh(x @ inner.w + (memory if inner.b is None else inner.b))
     return x1, x2

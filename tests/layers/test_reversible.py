@@ -128,5 +128,7 @@ def test_mode_of_the_forward_pass_is_that_of_the_backward():
         if switch:
             made.eval()
         results.append(torch.autograd.grad(y1.sum() + y2.square().sum(), [x1, x2, *made.parameters()]))
+        # And the mode of now is left as it is.
+        assert all(module.training != switch for module in made.modules())
     for one, other in zip(*results):
         assert torch.equal(one, other)

@@ -55,6 +55,18 @@ def test_forward_hooks_that_change_what_a_module_returns(name: str):
     assert results[0]["loss"] != loss_of(tiny(dropout=0.2, attention_dropout=0.2, **OPTIONS))
 
 
+@pytest.mark.parametrize("stream", [0, 1])
+def test_forward_hooks_that_change_one_stream(stream: int):
+    results = []
+    for model in pair():
+        model.stack.layers[1].register_forward_hook(
+            lambda module, args, out: tuple(y * 1.1 if n == stream else y for n, y in enumerate(out))
+        )
+        results.append(loss_and_gradients(model, loss_of))
+    assert_same(*results)
+    assert results[0]["loss"] != loss_of(tiny(**OPTIONS))
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_forward_pre_hooks_that_change_what_a_module_reads(name: str):
     def scaled(module, args):
@@ -175,6 +187,28 @@ def test_a_module_whose_buffers_change_is_refused():
         results.append(loss_and_gradients(model.eval(), loss_of))
     assert_same(*results)
     loss_of(model.train()).backward()
+
+
+class Counting(nn.Module):
+    """x times the number of its calls, a buffer."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.register_buffer("calls", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = self.calls.add_(1) if self.in_place else self.calls + 1
+        return x * self.calls
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_buffer_that_counts_calls_is_refused(in_place: bool):
+    model = tiny(**OPTIONS)
+    branch = model.stack.layers[1].attention
+    branch.norm = nn.Sequential(branch.norm, Counting(in_place))
+    with pytest.raises(RuntimeError, match=r"buffer 'norm.1.calls' .* use reversible=False"):
+        loss_of(model)
 
 
 def test_random_numbers_of_a_foreign_module_are_drawn_again():

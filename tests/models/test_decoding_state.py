@@ -91,8 +91,11 @@ def test_memory_that_grows_changes_nothing(pattern):
     # The caches begin with 256 places and double: 300 and 600 go beyond. A state that has them at once is the same.
     model, row = a_model(pattern=pattern), tokens(1, 610)
     growing, roomy = model.decoding_state(1), model.decoding_state(1)
+    some = next(model.parameters())
+    roomy.begin(model.stack, some.dtype, some.device)
     for cache in roomy.caches:
         cache.reserve(1024)
+    assert [c.slots for c in roomy.caches] == [6, 1024, 1024]
     for state in (growing, roomy):
         model.decode(row[:, :200], state)
     for part in (slice(200, 290), slice(290, 291), slice(291, 610)):

@@ -151,7 +151,7 @@ class SelfAttention(nn.Module):
         if self.rotary:
             q = rotate(q, position_ids)
             k = None if k is None else rotate(k, position_ids)
-        return q, k, v.to(q.dtype)
+        return q, k, v if v.dtype == q.dtype else v.to(q.dtype)
 
     def join(self, out: Tensor) -> Tensor:
         """What the heads found [B, H, L, D] as the layer's output [B, L, d_model]."""

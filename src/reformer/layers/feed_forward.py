@@ -69,7 +69,13 @@ class FeedForward(nn.Module):
 
     def step(self, x: Tensor, decoding: DecodingStep) -> Tensor:
         """See ``Branch.step``."""
-        return in_chunks(lambda part, _: self.w_out(activate(self.w_in(part), self.activation)), x, self.chunk_len)
+        if x.shape[1] > 1:
+            return in_chunks(lambda part, _: self._at_once(part), x, self.chunk_len)
+        return self._at_once(x)
+
+    def _at_once(self, x: Tensor) -> Tensor:
+        out: Tensor = self.w_out(activate(self.w_in(x), self.activation))
+        return out
 
 
 def _rename_earlier(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

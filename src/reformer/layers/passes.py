@@ -8,7 +8,7 @@ B batch, L length, T new tokens, S length of what a decoder reads beside its own
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -55,8 +55,7 @@ class ParallelPass:
         return branch.run(x, self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NewTokens:
+class NewTokens(NamedTuple):
     """The tokens of one call of a generation, the same for all layers.
 
     ``counts`` [B] real tokens of each row before; ``is_real`` [B, T] bool, None: no padding; ``position_ids`` [B, T], None:
@@ -97,8 +96,7 @@ class MemoryCache:
             self.keys_values = keys[rows.to(keys.device)], values[rows.to(values.device)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DecodingStep:
+class DecodingStep(NamedTuple):
     """One layer in one call of a generation: the new tokens, and what the layer remembers of those before."""
 
     new: NewTokens

@@ -107,7 +107,9 @@ class ReversibleLayer(nn.Module):
         if carried is not None:
             return carried.through(self, x1, x2, hows)
         for branch, how in zip(self.branches(), hows):
-            update = branch(x2, how).to(x2.dtype)
+            update = branch(x2, how)
+            if update.dtype != x2.dtype:
+                update = update.to(x2.dtype)
             x1, x2 = (x2, x1 + update) if self.streams == 2 else ((y := x2 + update), y)
         return x1, x2
 

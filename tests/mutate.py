@@ -1,6 +1,6 @@
 """Breaks the code on purpose, one place at a time, and asks whether the tests notice.
 
-    python tests/mutate.py                  every list (about fifteen minutes)
+    python tests/mutate.py                  every list (about an hour)
     python tests/mutate.py gradient         those whose name holds the word
     python tests/mutate.py tests/ops        the list of a folder of tests, or those a file of tests must notice
     python tests/mutate.py --jobs 2         two at a time

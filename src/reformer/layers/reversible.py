@@ -419,7 +419,7 @@ class _Replay:
                 update = functional_call(turn.branch, dict(zip(turn.names, leaves)), (x, how)).to(x.dtype)
             found: list[Tensor | None] = [*torch.autograd.grad(update, wanted, gradient, allow_unused=True)]
         else:
-            # In place until the gradients are there: slices of the feed-forward are computed once more for them.
+            # In place until the gradients are there: a module may compute once more for them (torch.utils.checkpoint).
             with turn.held.in_place({id(p): leaf for p, leaf in zip(turn.learned, leaves)}):
                 with torch.enable_grad(), autocast_as(self.autocast), restored(turn.branch, self.surroundings):
                     update = turn.branch(x, how).to(x.dtype)

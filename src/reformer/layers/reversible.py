@@ -22,8 +22,6 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from reformer.layers.attention import SelfAttention
-from reformer.layers.cross_attention import CrossAttention
-from reformer.layers.feed_forward import FeedForward
 from reformer.layers.passes import DecodingStep, ParallelPass, resolve_seed
 from reformer.layers.replay import Autocast, HeldTensors, Surroundings, autocast_as, autocast_state, restored, watched
 from reformer.ops import derive_seed, dropout
@@ -31,14 +29,13 @@ from reformer.ops.decoding import AttentionCache
 from reformer.ops.hashing import Buckets
 
 _INNER, _RESIDUAL_DROPOUT = 0, 1
-Inner = SelfAttention | CrossAttention | FeedForward
 Pair = tuple[Tensor, Tensor]
 
 
 class ResidualBranch(nn.Module):
     """dropout(inner(LayerNorm(x))): what a layer adds to a stream (pre-norm, as the authors' code)."""
 
-    def __init__(self, d_model: int, inner: Inner, dropout: float, norm_eps: float) -> None:
+    def __init__(self, d_model: int, inner: nn.Module, dropout: float, norm_eps: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.inner = inner
@@ -117,6 +114,8 @@ class ReversibleLayer(nn.Module):
 class ReversibleStack(nn.Module):
     """Layers (attention, feed-forward) over two streams (paper, section 3): y1 = x1 + A(x2), y2 = x2 + F(y1).
 
+    Both are modules that are a ``Branch``, as SelfAttention, CrossAttention and FeedForward are.
+
     With ``cross_attention``, one for each layer, it is a decoder: attention, cross-attention to a memory, feed-forward,
     each adding to the stream that the one before it read (the order of the authors' code); the next layer goes on in turn.
 
@@ -134,9 +133,9 @@ class ReversibleStack(nn.Module):
     def __init__(
         self,
         d_model: int,
-        layers: Sequence[tuple[SelfAttention, FeedForward]],
+        layers: Sequence[tuple[nn.Module, nn.Module]],
         *,
-        cross_attention: Sequence[CrossAttention] = (),
+        cross_attention: Sequence[nn.Module] = (),
         dropout: float = 0.0,
         norm_eps: float = 1e-5,
         reversible: bool = True,
@@ -146,7 +145,7 @@ class ReversibleStack(nn.Module):
         require_streams(streams, reversible)
         self.reversible, self.streams = reversible, streams
 
-        def branch(inner: Inner) -> ResidualBranch:
+        def branch(inner: nn.Module) -> ResidualBranch:
             return ResidualBranch(d_model, inner, dropout, norm_eps)
 
         self.layers: Iterable[ReversibleLayer] = nn.ModuleList(  # type: ignore[assignment]

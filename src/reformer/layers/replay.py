@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,13 @@ class HeldTensors:
     """Every place in ``module`` that holds a parameter or a buffer, and what it holds.
 
     A computation that is repeated in the backward pass must find what it found the first time, though by then
-    torch.func.functional_call, or whoever lent the module other tensors, is over. Tensors in ``but`` (by id) are left alone.
+    torch.func.functional_call, or whoever lent the module other tensors, is over. Parameters that FSDP2 gathers while the
+    module is called (``gathered``) are its affair and left alone.
     """
 
-    def __init__(self, module: nn.Module, but: Collection[int] = ()) -> None:
+    def __init__(self, module: nn.Module) -> None:
+        but = _gathered_inside(module)
+        self.gathered = bool(but)
         self.places: list[tuple[dict[str, Any], str, Tensor]] = []
         self.learned: dict[int, tuple[str, Tensor]] = {}
         for prefix, owner in module.named_modules():
@@ -45,6 +49,14 @@ class HeldTensors:
         finally:
             for names, name, tensor in now:
                 names[name] = tensor
+
+
+def _gathered_inside(module: nn.Module) -> set[int]:
+    """ids of the parameters that FSDP2 shards at ``module`` or below, and gathers while those modules are called."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None or torch.compiler.is_compiling():
+        return set()
+    return {id(p) for part in module.modules() if isinstance(part, fsdp.FSDPModule) for p in part.parameters()}
 
 
 @dataclass(frozen=True)

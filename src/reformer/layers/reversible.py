@@ -10,7 +10,6 @@ B batch, L length, S length of what a decoder reads beside its own tokens.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -321,10 +320,9 @@ class _Turn:
         if torch.compiler.is_compiling():
             named = {name: p for name, p in branch.named_parameters() if p.requires_grad}
             return _Turn(branch, how, list(named), list(named.values()), None, False)
-        gathered = _gathered_inside(branch)
-        held = HeldTensors(branch, but=gathered)
+        held = HeldTensors(branch)
         names, learned = [name for name, _ in held.learned.values()], [p for _, p in held.learned.values()]
-        return _Turn(branch, how, names, learned, held, bool(gathered))
+        return _Turn(branch, how, names, learned, held, held.gathered)
 
 
 class _Rebuilt(torch.autograd.Function):
@@ -449,14 +447,6 @@ def _require_known_randomness(layer: nn.Module) -> None:
                 f"{name!r} in a reversible layer draws random numbers that a compiled backward pass cannot draw again; "
                 "use reversible=False or no torch.compile"
             )
-
-
-def _gathered_inside(branch: nn.Module) -> set[int]:
-    """ids of the parameters that FSDP2 shards at ``branch`` or below, and gathers while those modules are called."""
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is None or torch.compiler.is_compiling():
-        return set()
-    return {id(p) for module in branch.modules() if isinstance(module, fsdp.FSDPModule) for p in module.parameters()}
 
 
 def _require_plain_autograd(layer: nn.Module) -> None:
